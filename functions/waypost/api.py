@@ -1,0 +1,258 @@
+"""A plain request to a route, to the core, to a plain answer. The only place that knows status codes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from waypost.core.accounts import KeyStore, Tokens
+from waypost.core.body import load_body
+from waypost.core.destination import read_destination, split_control_keys
+from waypost.core.errors import BadRequest, NotFound, Refused, TooMuch, Unauthorized, shown
+from waypost.core.guard import Guard
+from waypost.core.message import Phase
+from waypost.core.messages import Messages, Seen
+from waypost.core.policy import Policy
+from waypost.core.ports import Busy, Ports, Unavailable
+from waypost.core.publish import Publisher
+from waypost.core.settings import read_settings
+
+_log = logging.getLogger("waypost.api")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request as the door hands it over: path and query raw, as they stood in the request line."""
+
+    method: str
+    path: str
+    query: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+    caller_ip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    content: Any
+    headers: Sequence[tuple[str, str]] = field(default=())
+
+    def body(self) -> bytes:
+        return json.dumps(self.content, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+_STATUS: dict[type[Exception], int] = {
+    BadRequest: 400,
+    Unauthorized: 401,
+    NotFound: 404,
+    TooMuch: 413,
+    Busy: 503,
+    Unavailable: 503,
+}
+
+_Handler = Callable[["Api", Call, str, Any], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    method: str
+    pattern: re.Pattern[str]
+    handle: _Handler | None
+    """None: a route of QStash that is not served."""
+
+
+class Api:
+    def __init__(
+        self, ports: Ports, policy: Policy, tokens: Tokens, publisher: Publisher, keys: KeyStore, guard: Guard
+    ):
+        self._ports = ports
+        self._policy = policy
+        self._tokens = tokens
+        self._publisher = publisher
+        self._messages = Messages(ports, policy)
+        self._keys = keys
+        self._guard = guard
+
+    async def answer(self, call: Call) -> Reply:
+        """Never raises: what went wrong is an answer."""
+        try:
+            if call.path == "/healthz" and call.method == "GET":
+                return Reply(200, {"status": "ok"})
+            route, match = self._route(call)
+            account = self._authenticate(call)
+            if route.handle is None:
+                raise NotFound(f"{call.method} {shown(call.path)} is not served by this version")
+            return await route.handle(self, call, account, match)
+        except _NotAllowed as wrong:
+            return Reply(405, {"error": str(wrong)}, [("allow", wrong.allow)])
+        except Refused as refused:
+            return Reply(_STATUS[type(refused)], {"error": str(refused)})
+        except (Busy, Unavailable) as failed:
+            _log.warning("the store failed: %s", failed)
+            reason = str(failed) or "it is busy"
+            return Reply(503, {"error": f"the message store failed, try again: {reason}"}, [("retry-after", "1")])
+        except Exception:  # noqa: BLE001 - a caller gets an answer whatever happens
+            _log.exception("unexpected error on %s", call.method)
+            return Reply(500, {"error": "internal error; the server's log tells more"})
+
+    def _route(self, call: Call) -> tuple[Route, re.Match[str]]:
+        if re.match(r"/v2/publish/+(v2|llm)/", call.path):
+            raise NotFound(
+                f"{shown(call.path)} is not served: QSTASH_URL must be the server's address alone, such as"
+                " http://127.0.0.1:8080, without /v2/publish"
+            )
+        allowed = set()
+        for route in ROUTES:
+            match = route.pattern.fullmatch(call.path)
+            if match and route.method == call.method:
+                return route, match
+            if match:
+                allowed.add(route.method)
+        if allowed:
+            raise _NotAllowed(call.method, call.path, ", ".join(sorted(allowed)))
+        raise NotFound(f"there is no route {call.method} {shown(call.path)}")
+
+    def _authenticate(self, call: Call) -> str:
+        token = next((value for name, value in split_control_keys(call.query)[1] if name == "qstash_token"), "")
+        for name, value in call.headers:
+            if name.lower() == "authorization":
+                scheme, _, credentials = value.strip().partition(" ")
+                if scheme.lower() != "bearer":
+                    raise Unauthorized(
+                        "unable to authenticate: send Authorization: Bearer <token>, or ?qstash_token=<token>"
+                    )
+                token = credentials.strip()
+        if not token:
+            raise Unauthorized(
+                "unable to authenticate: no token; send Authorization: Bearer <token>, or ?qstash_token="
+            )
+        account = self._tokens.account(token)
+        if account is None:
+            raise Unauthorized("unable to authenticate: invalid token")
+        return account
+
+    # Handlers --------------------------------------------------------------------------------------------------------
+
+    async def publish(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        if len(call.body) > self._policy.max_body:
+            raise TooMuch(body_too_large(self._policy))
+        query, ours = split_control_keys(call.query)
+        url = read_destination(match["destination"], query, self._guard)
+        request = read_settings(
+            call.headers,
+            ours,
+            account=account,
+            url=url,
+            body=call.body,
+            caller_ip=call.caller_ip,
+            policy=self._policy,
+            now_ms=self._ports.clock.now_ms(),
+        )
+        accepted = await self._publisher.publish(request)
+        if accepted.deduplicated:
+            return Reply(202, {"messageId": accepted.message_id, "deduplicated": True})
+        return Reply(201, {"messageId": accepted.message_id})
+
+    async def get_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        message_id = unquote(match["id"])
+        seen = await self._messages.read(account, message_id)
+        if seen is None:
+            raise NotFound(f"message {shown(message_id)} not found")
+        return Reply(200, shape_of(seen, await load_body(seen.message.body, self._ports.blobs)))
+
+    async def cancel_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        message_id = unquote(match["id"])
+        cancelled = await self._messages.cancel(account, message_id)
+        if cancelled is None:
+            raise NotFound(f"message {shown(message_id)} not found")
+        return Reply(200, {"cancelled": int(cancelled)})
+
+    async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        keys = await self._keys.keys(account)
+        return Reply(200, {"current": keys.current, "next": keys.next})
+
+
+class _NotAllowed(Exception):
+    def __init__(self, method: str, path: str, allow: str) -> None:
+        super().__init__(f"{method} is not allowed on {shown(path)}, use {allow}")
+        self.allow = allow
+
+
+def body_too_large(policy: Policy) -> str:
+    return (
+        f"quota maxMessageSize exceeded, current limit: {policy.max_body} (the body is larger than so many bytes;"
+        f" the setting {policy.setting('max_body')} changes the limit)"
+    )
+
+
+def shape_of(seen: Seen, body: bytes) -> dict[str, Any]:
+    """A message as the SDKs read it, with `state` and what is known of its last attempt."""
+    message, state = seen.message, seen.state
+    shape: dict[str, Any] = {
+        "messageId": message.id,
+        "url": message.url,
+        "method": message.method,
+        "maxRetries": message.retries,
+        "notBefore": message.due_ms,
+        "createdAt": message.created_ms,
+        "header": {name: [value] for name, value in message.headers},
+        "callerIP": message.caller_ip,
+        "timeout": message.timeout_ms,
+        "state": "CANCEL_REQUESTED" if state.stop and not state.phase.final else state.phase.value,
+        "retried": state.retried,
+    }
+    try:
+        shape["body"] = body.decode()
+    except UnicodeDecodeError:
+        import base64
+
+        shape["bodyBase64"] = base64.b64encode(body).decode()
+    if state.phase is Phase.RETRY:
+        shape["nextDeliveryTime"] = state.due_ms
+    if state.phase.final:
+        shape["endedAt"] = state.ended_ms
+    if state.last:
+        shape["responseStatus"] = state.last["status"]
+        if state.last["error"]:
+            shape["error"] = state.last["error"]
+    return shape
+
+
+def _route(method: str, pattern: str, handle: _Handler | None = None) -> Route:
+    return Route(method, re.compile(pattern, re.DOTALL), handle)
+
+
+def _not_served(methods: str, pattern: str) -> list[Route]:
+    return [_route(method, pattern) for method in methods.split()]
+
+
+_SEGMENT = "[^/]+"
+
+#: Every route there is. What QStash has and this version has not is named, so that nobody wonders.
+ROUTES: Sequence[Route] = [
+    _route("POST", r"/v2/publish/(?P<destination>.+)", Api.publish),
+    _route("GET", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.get_message),
+    _route("DELETE", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.cancel_message),
+    _route("GET", r"/v2/keys", Api.get_keys),
+    *_not_served("POST", r"/v2/enqueue/.+"),
+    *_not_served("POST", r"/v2/batch"),
+    *_not_served("DELETE", r"/v2/messages"),
+    *_not_served("GET", r"/v2/(events|logs)"),
+    *_not_served("GET DELETE", rf"/v2/dlq(/{_SEGMENT})?"),
+    *_not_served("POST", rf"/v2/dlq/retry(/{_SEGMENT})?"),
+    *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
+    *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
+    *_not_served("GET POST PATCH DELETE", r"/v2/topics(/.+)?"),
+    *_not_served("POST", r"/v2/keys/rotate"),
+    *_not_served("GET POST", r"/v2/flowControl(/.+)?"),
+    *_not_served("GET", r"/v2/globalParallelism"),
+    *_not_served("GET POST DELETE PUT PATCH", r"/v2/(workflows|trigger|wait|notify|waiters)(/.*)?"),
+    *_not_served("POST", r"/v2/batch/trigger"),
+    *_not_served("POST", r"/llm/.+"),
+]

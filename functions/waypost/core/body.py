@@ -1,0 +1,73 @@
+"""How a message's body is stored: inside its item, compressed where that is smaller, or as a blob."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from waypost.core.ids import random_name
+from waypost.core.policy import DAY
+from waypost.core.ports import Blobs, Randomness, Unavailable
+
+#: Above this a body is a blob: a table's write costs by the kilobyte.
+_INLINE_MAX = 8_192
+#: Below this compression never saves a kilobyte.
+_COMPRESS_MIN = 512
+#: Blobs are dropped by age, a class of days each; a body takes the shortest class that outlives its message.
+RETENTION_CLASSES = (30, 120, 400)
+#: Added to a message's life, so that clocks and sweeps a little apart never take a body early.
+_MARGIN_MS = 2 * DAY
+
+
+async def store_body(
+    data: bytes, *, account: str, ttl_ms: int, now_ms: int, blobs: Blobs, random: Randomness
+) -> dict[str, Any]:
+    """Returns what stands in the message's item; a blob is durable when this returns."""
+    packed: dict[str, Any] = {"raw": data}
+    if len(data) >= _COMPRESS_MIN:
+        smaller = zlib.compress(data, 1)
+        if len(smaller) < len(data):
+            packed = {"zip": smaller}
+    stored: bytes = packed.get("zip", data)
+    if len(stored) <= _INLINE_MAX:
+        return packed
+    name = _blob_name(account, ttl_ms - now_ms, now_ms, random)
+    await blobs.put(name, stored)
+    return {"blob": name, "zipped": "zip" in packed}
+
+
+async def load_body(stored: Mapping[str, Any], blobs: Blobs) -> bytes:
+    """Raises Unavailable if the blob is not there (any more)."""
+    if "raw" in stored:
+        return bytes(stored["raw"])
+    if "zip" in stored:
+        return zlib.decompress(stored["zip"])
+    data = await blobs.get(stored["blob"])
+    if data is None:
+        raise Unavailable(f"the body {stored['blob']} is missing from the blob store")
+    return zlib.decompress(data) if stored["zipped"] else data
+
+
+async def prolong_body(
+    stored: Mapping[str, Any], *, account: str, ttl_ms: int, now_ms: int, blobs: Blobs, random: Randomness
+) -> Mapping[str, Any]:
+    """Copies a blob into a class that outlives `ttl_ms`, if its own does not; returns what the item must now hold."""
+    if "blob" not in stored:
+        return stored
+    days, day, *_ = stored["blob"].split("/")
+    written_ms = int(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).timestamp() * 1000)
+    if written_ms + int(days) * DAY >= ttl_ms + _MARGIN_MS:
+        return stored
+    data = await blobs.get(stored["blob"])
+    if data is None:
+        raise Unavailable(f"the body {stored['blob']} is missing from the blob store")
+    name = _blob_name(account, ttl_ms - now_ms, now_ms, random)
+    await blobs.put(name, data)
+    return {**stored, "blob": name}
+
+
+def _blob_name(account: str, life_ms: int, now_ms: int, random: Randomness) -> str:
+    days = next((d for d in RETENTION_CLASSES if d * DAY >= life_ms + _MARGIN_MS), RETENTION_CLASSES[-1])
+    return f"{days}/{datetime.fromtimestamp(now_ms / 1000, UTC):%Y%m%d}/{account}/{random_name(random)}"

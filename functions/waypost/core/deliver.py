@@ -1,0 +1,351 @@
+"""One attempt: claim, sign, send, settle. The claim decides who may send; the token decides who may settle."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from waypost.core.body import load_body
+from waypost.core.ids import place_of, random_name
+from waypost.core.message import (
+    STATE_OUTLIVES_MS,
+    VERSION,
+    Message,
+    Phase,
+    State,
+    message_key,
+    parse_ref,
+)
+from waypost.core.policy import Policy
+from waypost.core.ports import (
+    LONGEST_BELL_MS,
+    Absent,
+    AllOf,
+    Answer,
+    AnyOf,
+    AtMost,
+    Bell,
+    Busy,
+    Change,
+    Condition,
+    ConditionFailed,
+    Equals,
+    Item,
+    Key,
+    NoAnswer,
+    Outgoing,
+    Ports,
+    Put,
+    Unavailable,
+)
+from waypost.core.reminder import Looked, remind
+from waypost.core.retry import Delivered, RetryAt, after_attempt
+from waypost.core.signing import SigningKeys, sign
+
+#: A lease outlasts the endpoint's timeout by this: time to claim and, at its end, to settle.
+_LEASE_MARGIN_MS = 30_000
+#: The request is over this long before the lease ends.
+_SETTLE_MARGIN_MS = 10_000
+#: An attempt that did not return so often ends the message: something in it kills its worker.
+_MAX_CRASHES = 6
+#: A bell this early waits in the worker; an earlier one rings itself again.
+_WAIT_HERE_MS = 1_000
+#: Pauses between tries to settle, while the store is busy.
+_SETTLE_PAUSE_MS = 200
+_DLQ_SHARDS = 16
+_MAX_STORED_BODY = 16_384
+_MAX_STORED_HEADERS = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A claimed message: whoever holds this may send once, and settle while `token` stands in its state."""
+
+    message: Message
+    state: State
+
+
+class Deliverer:
+    def __init__(
+        self,
+        ports: Ports,
+        policy: Policy,
+        looked: Looked,
+        signing_keys: Callable[[str], Awaitable[SigningKeys]],
+    ) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._looked = looked
+        self._signing_keys = signing_keys
+
+    async def find(self, ref: str) -> Message | None:
+        """The message that a bell speaks of; None if it is gone."""
+        account, message_id = parse_ref(ref)
+        place = place_of(message_id)
+        if place is None:
+            return None
+        item = await self._ports.table.get(message_key(account, message_id, place))
+        return Message.from_item(item, self._ports.clock.now_ms())
+
+    async def deliver(self, message: Message) -> None:
+        """Makes the attempt that is due, if one is due and nobody else is making it.
+
+        Raises Busy or Unavailable when the store fails before the request was sent: ring again later.
+        """
+        attempt = await self._claim(message)
+        if attempt is None:
+            return
+        request = await self._prepare(attempt)
+        if request is None:
+            return
+        started_ms = self._ports.clock.now_ms()
+        outcome = await self._ports.sender.send(request)
+        await self._settle(attempt, outcome, started_ms)
+
+    # Claim -----------------------------------------------------------------------------------------------------------
+
+    async def _claim(self, message: Message) -> Attempt | None:
+        early = message.due_ms - self._ports.clock.now_ms()
+        if early > 0 and not await self._wait_or_ring_again(message, early):
+            return None
+        now = self._ports.clock.now_ms()
+        lease = self._lease(message, now, State(phase=Phase.ACTIVE))
+        try:
+            # Undone only by a crash, which undoes everything after it too: then the attempt in flight is made again.
+            item = await self._ports.table.write(claim(message, lease, claim_condition(now)), relaxed=True)
+        except ConditionFailed as refused:
+            return await self._after_refused_claim(message, State.from_item(refused.item))
+        return Attempt(message, State.from_item(item))
+
+    async def _after_refused_claim(self, message: Message, state: State) -> Attempt | None:
+        now = self._ports.clock.now_ms()
+        if state.phase is Phase.RETRY and state.due_ms > now and not state.stop:
+            if await self._wait_or_ring_again(message, state.due_ms - now):
+                return await self._claim(message)
+        elif state.phase is Phase.ACTIVE and is_abandoned(state, now, self._policy.boot):
+            return await self._take_over(message, state, now)
+        return None
+
+    async def _take_over(self, message: Message, state: State, now: int) -> Attempt | None:
+        """The worker before us did not return: a crash, which costs no retry of the user's."""
+        crashed = replace(state, crashes=state.crashes + 1)
+        held = AllOf((Equals("token", state.token), Equals("state", Phase.ACTIVE.value)))
+        try:
+            if state.stop:
+                await self._ports.table.write(ended(message, crashed, Phase.CANCELLED, now, when=held))
+                return None
+            held = AllOf((*held.conditions, Absent("stop")))
+            if crashed.crashes >= _MAX_CRASHES:
+                lost = replace(crashed, last={"at": now, "ms": 0, "status": 0, "error": "delivery did not return"})
+                await self._ports.table.write_together(
+                    [ended(message, lost, Phase.FAILED, now, when=held), dead_letter(message, lost, now, None)]
+                )
+                return None
+            lease = self._lease(message, now, crashed)
+            item = await self._ports.table.write(claim(message, lease, held))
+        except ConditionFailed:
+            return None  # Somebody else took it over, or its worker came back after all.
+        return Attempt(message, State.from_item(item))
+
+    def _lease(self, message: Message, now: int, state: State) -> State:
+        return replace(
+            state,
+            phase=Phase.ACTIVE,
+            token=random_name(self._ports.random),
+            lease_ms=now + message.timeout_ms + _LEASE_MARGIN_MS,
+            boot=self._policy.boot,
+        )
+
+    async def _wait_or_ring_again(self, message: Message, early_ms: int) -> bool:
+        """True: waited, it is due. False: too early for that, a bell of its own or its reminder will bring it back."""
+        if early_ms <= _WAIT_HERE_MS:
+            await self._ports.clock.sleep_ms(early_ms)
+            return True
+        await self._ring(message, early_ms)
+        return False
+
+    # Send ------------------------------------------------------------------------------------------------------------
+
+    async def _prepare(self, attempt: Attempt) -> Outgoing | None:
+        """The signed request. None: held up for so long that the lease leaves no time for it."""
+        message, state = attempt.message, attempt.state
+        body = await load_body(message.body, self._ports.blobs)
+        keys = await self._signing_keys(message.account)
+        now = self._ports.clock.now_ms()
+        left = min(message.timeout_ms, state.lease_ms - _SETTLE_MARGIN_MS - now)
+        if left <= 0:
+            return None
+        jti = f"jwt_{random_name(self._ports.random)}"
+        signature = sign(keys, url=message.url, body=body, now_ms=now, jti=jti)
+        headers = delivery_headers(message, state.retried, signature, self._policy.region)
+        return Outgoing(message.method, message.url, headers, body, left)
+
+    # Settle ----------------------------------------------------------------------------------------------------------
+
+    async def _settle(self, attempt: Attempt, outcome: Answer | NoAnswer, started_ms: int) -> None:
+        """Writes what the attempt came to, if it is still ours to write; keeps trying until the lease ends."""
+        state = attempt.state
+        while True:
+            now = self._ports.clock.now_ms()
+            settled = self._after(attempt.message, state, outcome, started_ms, now)
+            try:
+                await self._write_settled(attempt.message, settled, settle_condition(state), outcome)
+            except ConditionFailed as refused:
+                standing = State.from_item(refused.item)
+                if standing.token == state.token and standing.stop and not state.stop:
+                    state = replace(state, stop=True)
+                    continue
+                # Ours took effect and its answer was lost, or it was never ours: a bell too many does no harm.
+                if standing.phase is Phase.RETRY or standing.phase is Phase.CREATED:
+                    await self._ring(attempt.message, max(0, standing.due_ms - now))
+                return
+            except (Busy, Unavailable):
+                if now >= state.lease_ms:
+                    raise
+                await self._ports.clock.sleep_ms(_SETTLE_PAUSE_MS)
+                continue
+            if settled.phase is Phase.RETRY:
+                await self._ring(attempt.message, settled.due_ms - now)
+            return
+
+    def _after(self, message: Message, state: State, outcome: Answer | NoAnswer, started_ms: int, now: int) -> State:
+        """The state that follows. Pure, but for the figures of the policy."""
+        plan = after_attempt(
+            outcome, retried=state.retried, retries=message.retries, backoff=self._policy.backoff, now_ms=now
+        )
+        last = {"at": started_ms, "ms": max(0, now - started_ms), **_told(outcome)}
+        if isinstance(plan, Delivered):
+            return replace(state, phase=Phase.DELIVERED, ended_ms=now, last=last)
+        failed = replace(state, retried=state.retried + 1, last=last)
+        if state.stop:
+            return replace(failed, phase=Phase.CANCELLED, ended_ms=now)
+        if isinstance(plan, RetryAt):
+            return replace(failed, phase=Phase.RETRY, due_ms=plan.due_ms)
+        return replace(failed, phase=Phase.FAILED, ended_ms=now)
+
+    async def _write_settled(
+        self, message: Message, settled: State, held: Condition, outcome: Answer | NoAnswer
+    ) -> None:
+        now = self._ports.clock.now_ms()
+        if settled.phase is Phase.RETRY:
+            if needs_reminder(self._looked, message, now):
+                await remind(self._ports, message.ref, settled.due_ms, self._policy.shards)
+            await self._ports.table.write(retry_later(message, settled, when=held))
+            return
+        end = ended(message, settled, settled.phase, settled.ended_ms, when=held)
+        if settled.phase is Phase.FAILED:
+            letter = dead_letter(message, settled, settled.ended_ms, outcome)
+            await self._ports.table.write_together([end, letter])
+        else:
+            await self._ports.table.write(end)
+
+    async def _ring(self, message: Message, delay_ms: int) -> None:
+        if delay_ms <= LONGEST_BELL_MS:
+            await self._ports.doorbell.ring([Bell(message.ref, max(0, delay_ms))])
+
+
+# Decisions -----------------------------------------------------------------------------------------------------------
+
+
+def claim_condition(now_ms: int) -> Condition:
+    """When a message may be claimed without further ado: never attempted, or due again. (The message itself is due.)"""
+    never_attempted = Absent("state")
+    due_again = AllOf((Equals("state", Phase.RETRY.value), AtMost("due", now_ms)))
+    return AllOf((AnyOf((never_attempted, due_again)), Absent("stop")))
+
+
+def settle_condition(state: State) -> Condition:
+    """Never on time: a zombie can't overwrite its successor, whatever the clocks say."""
+    mine = AllOf((Equals("state", Phase.ACTIVE.value), Equals("token", state.token)))
+    return mine if state.stop else AllOf((*mine.conditions, Absent("stop")))
+
+
+def is_abandoned(state: State, now_ms: int, boot: str) -> bool:
+    return state.lease_ms <= now_ms or bool(boot and state.boot != boot)
+
+
+def needs_reminder(looked: Looked, message: Message, now_ms: int) -> bool:
+    """The look gives a reminder to all that is unfinished when it comes; after it, whoever retries owes one."""
+    return looked.may_have_passed(message.place.minute, now_ms)
+
+
+def claim(message: Message, lease: State, when: Condition) -> Change:
+    held = {"state": lease.phase.value, "token": lease.token, "lease": lease.lease_ms, "boot": lease.boot}
+    if lease.crashes:
+        held["crashes"] = lease.crashes
+    return _change(message, held, (), when)
+
+
+def retry_later(message: Message, state: State, when: Condition) -> Change:
+    settled = {"state": state.phase.value, "due": state.due_ms, "retried": state.retried, "last": state.last}
+    return _change(message, settled, ("token", "lease", "boot"), when)
+
+
+def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condition) -> Change:
+    settled: dict[str, Any] = {
+        "state": phase.value,
+        "ended": now_ms,
+        "retried": state.retried,
+        "crashes": state.crashes,
+    }
+    if state.last:
+        settled["last"] = state.last
+    return _change(message, settled, ("token", "lease", "boot", "due", "stop"), when)
+
+
+def _change(message: Message, values: Item, remove: tuple[str, ...], when: Condition) -> Change:
+    ttl = (message.ttl_ms + STATE_OUTLIVES_MS) // 1000
+    return Change(message.state_key, set={"v": VERSION, **values, "ttl": ttl}, remove=remove, when=when)
+
+
+def dead_letter(message: Message, state: State, now_ms: int, outcome: Answer | NoAnswer | None) -> Put:
+    """The entry that a failed message leaves in the dead letter queue. Its id sorts by time and is made of digits."""
+    number = int.from_bytes(hashlib.sha256(f"{message.id}#{state.token}".encode()).digest()[:6], "big")
+    dlq_id = f"{now_ms}-{number}"
+    key = Key(f"{message.account}#dlq#{number % _DLQ_SHARDS}", f"{now_ms:015d}-{number}")
+    entry: dict[str, Any] = {
+        "pk": key.pk,
+        "sk": key.sk,
+        "v": VERSION,
+        "id": message.id,
+        "dlq": dlq_id,
+        "failed": now_ms,
+        "status": 0,
+        "ttl": message.ttl_ms // 1000,
+    }
+    if state.last:
+        entry |= {"status": state.last["status"], "error": state.last["error"]}
+    if isinstance(outcome, Answer):
+        entry |= {"headers": _capped(outcome.headers), "answer": outcome.body[:_MAX_STORED_BODY]}
+    return Put(entry)
+
+
+def _capped(headers: Any) -> list[list[str]]:
+    kept, size = [], 0
+    for name, value in headers:
+        size += len(name) + len(value)
+        if size > _MAX_STORED_HEADERS:
+            break
+        kept.append([name, value])
+    return kept
+
+
+def _told(outcome: Answer | NoAnswer) -> Item:
+    if isinstance(outcome, NoAnswer):
+        return {"status": 0, "error": outcome.reason}
+    return {"status": outcome.status, "error": ""}
+
+
+def delivery_headers(message: Message, retried: int, signature: str, region: str) -> list[tuple[str, str]]:
+    """What the destination gets, besides Host and framing."""
+    return [
+        ("User-Agent", "Upstash-QStash"),
+        *message.headers,
+        ("Upstash-Message-Id", message.id),
+        ("Upstash-Retried", str(retried)),
+        ("Upstash-Signature", signature),
+        ("Upstash-Caller-Ip", message.caller_ip),
+        ("Upstash-Region", region),
+    ]

@@ -1,0 +1,74 @@
+"""The destination as it stands in a request's raw path and query."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote, urlsplit
+
+from waypost.core.errors import BadRequest, shown
+from waypost.core.guard import Guard
+
+_SCHEME = re.compile(r"(https?):/(/?)", re.IGNORECASE)
+_ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
+#: What may stand in a request target; the rest was never legal there or was smuggled in by an escape.
+_ILLEGAL = re.compile(r"[^!-~]")
+_MAX_LENGTH = 8_000
+
+
+def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
+    """Parts a raw query into what belongs to the destination, untouched, and our own keys (lower case) with values."""
+    theirs, ours = [], []
+    for part in query.split("&") if query else []:
+        raw_name, _, raw_value = part.partition("=")
+        name = unquote(raw_name).lower()
+        if name == "qstash_token" or name.startswith("upstash-"):
+            ours.append((name, unquote(raw_value.replace("+", " "))))
+        else:
+            theirs.append(part)
+    return "&".join(theirs), ours
+
+
+def read_destination(raw: str, query: str, guard: Guard) -> str:
+    """The absolute URL to deliver to. `raw` is the rest of the raw path, `query` what `split_control_keys` left.
+
+    A single slash after the scheme is repaired; a destination that was percent-encoded as a whole is decoded. No escape
+    inside a URL that came as one is touched.
+    """
+    decoded = False
+    if not _SCHEME.match(raw) and _ENCODED_SCHEME.match(raw):
+        raw, decoded = unquote(raw, encoding="latin-1"), True
+    match = _SCHEME.match(raw)
+    if not match:
+        raise BadRequest(
+            f"invalid destination url: endpoint has invalid scheme, add http:// or https:// (the destination is"
+            f" {shown(raw)}; URL groups and api destinations are not served)"
+        )
+    url = f"{match[1].lower()}://{raw[match.end() :]}"
+    if query:
+        url += ("&" if decoded and "?" in url else "?") + query
+    return check_url(url.split("#")[0], guard)
+
+
+def check_url(url: str, guard: Guard) -> str:
+    """Returns the URL if a request may be sent there as far as can be said without looking a name up."""
+    url = _ILLEGAL.sub(lambda bad: "".join(f"%{byte:02X}" for byte in bad[0].encode("latin-1", "replace")), url)
+    if len(url) > _MAX_LENGTH:
+        raise BadRequest(f"invalid destination url: it is {len(url)} characters long, the limit is {_MAX_LENGTH}")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as wrong:
+        raise BadRequest(f"invalid destination url: {shown(url)}: {wrong}") from None
+    if not host:
+        raise BadRequest(f"invalid destination url: {shown(url)} names no host, write https://host/path")
+    if port == 0:
+        raise BadRequest(f"invalid destination url: {shown(url)} has port 0, which can't be connected to")
+    refusal = guard.refuse_host(host)
+    if refusal:
+        raise BadRequest(f"invalid destination url: {refusal}")
+    return url
+
+
+def host_of(url: str) -> str:
+    """The host and port that a URL's requests go to, as a key for fairness."""
+    return urlsplit(url).netloc.rpartition("@")[2].lower()

@@ -1,0 +1,291 @@
+"""The tick: how nothing unfinished is forgotten, without an index.
+
+Each minute's messages are read once when the minute has been over for a while (the look), and once more half an hour
+later. What is unfinished then gets a reminder, and a reminder is moved on until its message is final.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from waypost.core.body import prolong_body
+from waypost.core.ids import Place, place_of
+from waypost.core.message import (
+    STATE_OUTLIVES_MS,
+    Message,
+    Phase,
+    State,
+    life_ends_ms,
+    message_key,
+    parse_ref,
+    partition_of,
+    state_key,
+)
+from waypost.core.policy import DAY, MINUTE, Policy
+from waypost.core.ports import (
+    LONGEST_BELL_MS,
+    Absent,
+    Bell,
+    Change,
+    ConditionFailed,
+    Delete,
+    Equals,
+    Item,
+    Key,
+    Ports,
+    Present,
+    Put,
+)
+from waypost.core.reminder import (
+    HORIZON_MS,
+    LONGEST_STEP_MS,
+    LOOK_AFTER_MS,
+    Looked,
+    due_bound,
+    due_partition,
+    reminder,
+    reminder_after,
+    wake_at,
+)
+
+_CURSOR = Key("cursor", "look")
+#: Each minute is read again this much later: for whoever stored his message later than he should.
+_SECOND_LOOK_MINUTES = 30
+#: How many minutes one move of the cursor covers while catching up.
+_MINUTES_AT_ONCE = 60
+#: A message is given a longer life when less than this is left of it.
+_LIFE_RUNS_OUT_MS = 7 * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """The reminder has done its work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """It is not its time yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Look again at `to_ms`; ring after `ring_in_ms` (None: don't)."""
+
+    to_ms: int
+    ring_in_ms: int | None
+
+
+def plan_visit(
+    message: Message | None, state: State, *, at_ms: int, now_ms: int, boot: str, bells_are_late: bool
+) -> Forget | Leave | Move:
+    """What becomes of a reminder for `at_ms` that is visited now."""
+    if message is None:
+        # A helper writes the reminder before the message, and takes far less time than until then.
+        return Forget() if at_ms <= now_ms else Leave()
+    if state.phase.final:
+        return Forget()
+    wake = wake_at(message, state, boot)
+    if wake > now_ms + HORIZON_MS:
+        return Move(wake, None)
+    only_late = bells_are_late and state.phase is Phase.CREATED and wake <= now_ms
+    return Move(reminder_after(wake, now_ms), None if only_late else max(0, wake - now_ms))
+
+
+class Look:
+    def __init__(self, ports: Ports, policy: Policy, looked: Looked) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._looked = looked
+
+    async def open(self) -> None:
+        """Reads how far the look has come; call it before anything is accepted or delivered."""
+        before_this = self._ports.clock.now_ms() // MINUTE - 1
+        try:
+            await self._ports.table.write(_cursor_at(before_this, when=Absent("minute")))
+        except ConditionFailed as standing:
+            before_this = standing.item["minute"] if standing.item else before_this
+        self._looked.minute = max(self._looked.minute, before_this)
+
+    async def tick(self) -> bool:
+        """Looks, then rings what is or comes due. True: there was more than one tick may ring, tick again soon."""
+        await self._look_at_closed_minutes()
+        late = await self._ports.doorbell.backlog()
+        rings = self._policy.rings_per_tick - late
+        return await self._visit_reminders(self._ports.clock.now_ms() + HORIZON_MS, rings, bells_are_late=late > 0)
+
+    async def recover(self) -> None:
+        """After a start: rings all that is unfinished and due, whose bells and workers died with the process before."""
+        now = self._ports.clock.now_ms()
+        for minute in range(self._looked.minute + 1, max(now // MINUTE, self._looked.minute + 1) + 1):
+            async for message, state in self._unfinished(minute):
+                delay = max(0, wake_at(message, state, self._policy.boot) - now)
+                if delay <= LONGEST_BELL_MS:
+                    await self._ports.doorbell.ring([Bell(message.ref, delay)])
+        await self._visit_reminders(now + LONGEST_STEP_MS + HORIZON_MS, sys.maxsize, bells_are_late=False)
+
+    # The look --------------------------------------------------------------------------------------------------------
+
+    async def _look_at_closed_minutes(self) -> None:
+        while True:
+            item = await self._ports.table.get(_CURSOR)
+            if item is None:
+                return await self.open()
+            seen: int = item["minute"]
+            self._looked.minute = max(self._looked.minute, seen)
+            closed = (self._ports.clock.now_ms() - LOOK_AFTER_MS) // MINUTE - 1
+            last = min(closed, seen + _MINUTES_AT_ONCE)
+            if last <= seen or not await self._advance(seen, last):
+                return None
+
+    async def _advance(self, seen: int, last: int) -> bool:
+        """Gives reminders to what is unfinished in the minutes after `seen` up to `last`, then moves the cursor."""
+        self._looked.minute = max(self._looked.minute, last)
+        for minute in range(seen + 1, last + 1):
+            await self._remind_unfinished(minute)
+            await self._remind_unfinished(minute - _SECOND_LOOK_MINUTES)
+        return await self._move_cursor(seen, last)
+
+    async def _remind_unfinished(self, minute: int) -> None:
+        puts: list[Put | Delete] = [
+            reminder(message.ref, wake_at(message, state, self._policy.boot), self._policy.shards)
+            async for message, state in self._unfinished(minute)
+        ]
+        if puts:
+            await self._ports.table.write_many(puts)
+
+    async def _move_cursor(self, seen: int, last: int) -> bool:
+        try:
+            await self._ports.table.write(_cursor_at(last, when=Equals("minute", seen)))
+        except ConditionFailed:
+            return False  # Another tick is at work, and further.
+        return True
+
+    async def _unfinished(self, minute: int) -> AsyncIterator[tuple[Message, State]]:
+        """The messages of one minute that are not final. An item of a message is followed by that of its state."""
+        now = self._ports.clock.now_ms()
+        for shard in range(self._policy.shards):
+            message: Message | None = None
+            after: str | None = None
+            while True:
+                page = await self._ports.table.query(partition_of(Place(minute, shard)), after=after)
+                for item in page.items:
+                    if "url" in item:
+                        if message:
+                            yield message, State()
+                        message = Message.from_item(item, now)
+                    elif message and item["sk"] == message.state_key.sk:
+                        state = State.from_item(item)
+                        if not state.phase.final:
+                            yield message, state
+                        message = None
+                if page.next is None:
+                    break
+                after = page.next
+            if message:
+                yield message, State()
+
+    # Reminders -------------------------------------------------------------------------------------------------------
+
+    async def _visit_reminders(self, until_ms: int, rings: int, *, bells_are_late: bool) -> bool:
+        """Visits what stands up to `until_ms`. True: there is more, `rings` bells are enough for now."""
+        for shard in range(self._policy.shards):
+            after: str | None = None
+            while True:
+                if rings <= 0:
+                    return True
+                page = await self._ports.table.query(due_partition(shard), last=due_bound(until_ms), after=after)
+                rings -= await self._visit_page(page.items, bells_are_late)
+                if page.next is None:
+                    break
+                after = page.next
+        return False
+
+    async def _visit_page(self, reminders: Sequence[Item], bells_are_late: bool) -> int:
+        """Returns how many bells it rang."""
+        messages = await self._messages([item["ref"] for item in reminders])
+        now = self._ports.clock.now_ms()
+        moves: list[tuple[Item, Put]] = []
+        forgotten: list[Item] = []
+        bells: list[Bell] = []
+        for item, (message, state) in zip(reminders, messages, strict=True):
+            plan = plan_visit(
+                message, state, at_ms=item["at"], now_ms=now, boot=self._policy.boot, bells_are_late=bells_are_late
+            )
+            if isinstance(plan, Forget):
+                forgotten.append(item)
+            elif isinstance(plan, Move):
+                if message:
+                    await self._prolong(message, state, now)
+                moves.append((item, reminder(item["ref"], plan.to_ms, self._policy.shards)))
+                if plan.ring_in_ms is not None:
+                    bells.append(Bell(item["ref"], plan.ring_in_ms))
+        await self._move_reminders(moves, bells)
+        if forgotten:
+            await self._ports.table.write_many([Delete(_key(item)) for item in forgotten])
+        return len(bells)
+
+    async def _move_reminders(self, moves: list[tuple[Item, Put]], bells: list[Bell]) -> None:
+        """The new ones first: whatever dies in between, each message has one ahead of it."""
+        moved = [(item, new) for item, new in moves if _key(item) != new.key]
+        if moved:
+            await self._ports.table.write_many([new for _, new in moved])
+        if bells:
+            await self._ports.doorbell.ring(bells)
+        if moved:
+            await self._ports.table.write_many([Delete(_key(item)) for item, _ in moved])
+
+    async def _messages(self, refs: list[str]) -> list[tuple[Message | None, State]]:
+        """Messages and states, in order. A message that an eventual read did not find is asked for again."""
+        keys: list[Key] = []
+        for ref in refs:
+            account, message_id = parse_ref(ref)
+            place = place_of(message_id) or Place(0, 0)
+            keys += [message_key(account, message_id, place), state_key(account, message_id, place)]
+        items = await self._ports.table.get_many(keys)
+        now = self._ports.clock.now_ms()
+        found = []
+        for i in range(0, len(keys), 2):
+            item = items[i] if items[i] is not None else await self._ports.table.get(keys[i])
+            found.append((Message.from_item(item, now), State.from_item(items[i + 1])))
+        return found
+
+    async def _prolong(self, message: Message, state: State, now: int) -> None:
+        """Lengthens the life of what is unfinished and would soon expire: the body first, then the state, then the
+        message, so that none is ever outlived by what needs it."""
+        ends = message.ttl_ms if not state.ttl_ms else min(message.ttl_ms, state.ttl_ms - STATE_OUTLIVES_MS)
+        if ends - now >= _LIFE_RUNS_OUT_MS:
+            return
+        ttl_ms = life_ends_ms(
+            self._policy,
+            due_ms=wake_at(message, state, self._policy.boot),
+            retries_left=max(0, message.retries - state.retried),
+            timeout_ms=message.timeout_ms,
+            now_ms=now,
+        )
+        body = await prolong_body(
+            message.body,
+            account=message.account,
+            ttl_ms=ttl_ms,
+            now_ms=now,
+            blobs=self._ports.blobs,
+            random=self._ports.random,
+        )
+        state_ttl = (ttl_ms + STATE_OUTLIVES_MS) // 1000
+        for change in (
+            Change(message.state_key, set={"ttl": state_ttl}, when=Present("state")),
+            Change(message.key, set={"ttl": ttl_ms // 1000, "body": body}, when=Present("url")),
+        ):
+            try:
+                await self._ports.table.write(change)
+            except ConditionFailed:
+                continue  # Not there: a state is absent until the first attempt.
+
+
+def _cursor_at(minute: int, when: Absent | Equals) -> Put:
+    return Put({"pk": _CURSOR.pk, "sk": _CURSOR.sk, "v": 1, "minute": minute}, when=when)
+
+
+def _key(item: Item) -> Key:
+    return Key(item["pk"], item["sk"])

@@ -1,0 +1,195 @@
+"""A message, its state, and the items they are stored as."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from waypost.core.ids import Place, place_of
+from waypost.core.policy import DAY, Policy
+from waypost.core.ports import Item, Key
+
+#: Written into every item; readers understand the release before theirs.
+VERSION = 1
+#: A state outlives its message by this, so that no message is ever seen without the state it had.
+STATE_OUTLIVES_MS = 7 * DAY
+#: The longest life a message is given at a time; what needs longer is extended by its reminder.
+_LONGEST_LIFE_MS = 390 * DAY
+
+
+class Phase(enum.StrEnum):
+    """Where a message stands. CREATED is never stored: it is the absence of a state item."""
+
+    CREATED = "CREATED"
+    ACTIVE = "ACTIVE"
+    RETRY = "RETRY"
+    DELIVERED = "DELIVERED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELED"
+
+    @property
+    def final(self) -> bool:
+        return self in (Phase.DELIVERED, Phase.FAILED, Phase.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What was accepted. Immutable, but for `ttl_ms`, which a reminder moves on while the message is unfinished."""
+
+    id: str
+    account: str
+    url: str
+    method: str
+    #: What the destination gets, names in canonical case, values latin-1 text.
+    headers: tuple[tuple[str, str], ...]
+    created_ms: int
+    #: The first attempt starts no earlier.
+    due_ms: int
+    retries: int
+    timeout_ms: int
+    caller_ip: str
+    #: How the body is stored: `core.body` reads it.
+    body: Mapping[str, Any]
+    #: After this the message is absent to every reader.
+    ttl_ms: int
+
+    @property
+    def place(self) -> Place:
+        place = place_of(self.id)
+        if place is None:
+            raise ValueError(f"not a message id: {self.id}")
+        return place
+
+    @property
+    def ref(self) -> str:
+        return ref_of(self.account, self.id)
+
+    @property
+    def key(self) -> Key:
+        return message_key(self.account, self.id, self.place)
+
+    @property
+    def state_key(self) -> Key:
+        return state_key(self.account, self.id, self.place)
+
+    def to_item(self) -> dict[str, Any]:
+        pk, sk = self.key
+        return {
+            "pk": pk,
+            "sk": sk,
+            "v": VERSION,
+            "id": self.id,
+            "acct": self.account,
+            "url": self.url,
+            "method": self.method,
+            "headers": [list(pair) for pair in self.headers],
+            "created": self.created_ms,
+            "due": self.due_ms,
+            "retries": self.retries,
+            "timeout": self.timeout_ms,
+            "ip": self.caller_ip,
+            "body": dict(self.body),
+            "ttl": self.ttl_ms // 1000,
+        }
+
+    @staticmethod
+    def from_item(item: Item | None, now_ms: int) -> Message | None:
+        """None if there is no item, or one past its time."""
+        if item is None or item["ttl"] * 1000 <= now_ms:
+            return None
+        return Message(
+            id=item["id"],
+            account=item["acct"],
+            url=item["url"],
+            method=item["method"],
+            headers=tuple((name, value) for name, value in item["headers"]),
+            created_ms=item["created"],
+            due_ms=item["due"],
+            retries=item["retries"],
+            timeout_ms=item["timeout"],
+            caller_ip=item["ip"],
+            body=item["body"],
+            ttl_ms=item["ttl"] * 1000,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What has become of a message so far."""
+
+    phase: Phase = Phase.CREATED
+    #: How many attempts came back without success: what `Upstash-Retried` says.
+    retried: int = 0
+    #: How many attempts did not return at all.
+    crashes: int = 0
+    #: RETRY: the next attempt starts no earlier.
+    due_ms: int = 0
+    #: ACTIVE: until then the worker that holds `token` may be at work.
+    lease_ms: int = 0
+    token: str = ""
+    #: The start of the worker process that took the lease; empty where leases end by time alone.
+    boot: str = ""
+    #: A cancel came while an attempt was under way.
+    stop: bool = False
+    ended_ms: int = 0
+    #: The last attempt that came back: `at`, `ms`, `status` (0: no answer), `error`.
+    last: Mapping[str, Any] | None = None
+    ttl_ms: int = 0
+
+    @staticmethod
+    def from_item(item: Item | None) -> State:
+        if item is None:
+            return State()
+        return State(
+            phase=Phase(item["state"]),
+            retried=item.get("retried", 0),
+            crashes=item.get("crashes", 0),
+            due_ms=item.get("due", 0),
+            lease_ms=item.get("lease", 0),
+            token=item.get("token", ""),
+            boot=item.get("boot", ""),
+            stop="stop" in item,
+            ended_ms=item.get("ended", 0),
+            last=item.get("last"),
+            ttl_ms=item["ttl"] * 1000,
+        )
+
+
+def message_key(account: str, message_id: str, place: Place) -> Key:
+    return Key(partition_of(place), f"{account}#{message_id}")
+
+
+def state_key(account: str, message_id: str, place: Place) -> Key:
+    return Key(partition_of(place), f"{account}#{message_id}#s")
+
+
+def partition_of(place: Place) -> str:
+    return f"m#{place.minute}#{place.shard}"
+
+
+def life_ends_ms(policy: Policy, *, due_ms: int, retries_left: int, timeout_ms: int, now_ms: int) -> int:
+    """Until when a message must be kept: each retry may wait a day, and after the end it can be read for a while.
+
+    Reckoned generously, a dedup window included; what it is too short for, the reminder extends.
+    """
+    horizon = retries_left * DAY + (retries_left + 1) * timeout_ms
+    kept = max(policy.retention_ms, 14 * DAY) + DAY
+    return min(max(due_ms, now_ms) + horizon + kept + policy.dedup_window_ms, now_ms + _LONGEST_LIFE_MS)
+
+
+def ref_of(account: str, message_id: str) -> str:
+    """What bells and reminders carry: enough to find the message."""
+    return f"{account}#{message_id}"
+
+
+def parse_ref(ref: str) -> tuple[str, str]:
+    account, _, message_id = ref.partition("#")
+    return account, message_id
+
+
+def digest(*parts: str) -> str:
+    """A user-chosen text as a part of a key: its length and its `#` can't move a border."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40]

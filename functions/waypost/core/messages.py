@@ -1,0 +1,60 @@
+"""Reading and cancelling one message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from waypost.core.deliver import ended
+from waypost.core.ids import place_of
+from waypost.core.message import Message, Phase, State, message_key, state_key
+from waypost.core.policy import Policy
+from waypost.core.ports import Absent, AllOf, AnyOf, Change, ConditionFailed, Equals, Ports
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    message: Message
+    state: State
+
+
+class Messages:
+    def __init__(self, ports: Ports, policy: Policy) -> None:
+        self._ports = ports
+        self._policy = policy
+
+    async def read(self, account: str, message_id: str) -> Seen | None:
+        """None for what is unknown, another account's, or ended longer ago than the retention."""
+        place = place_of(message_id)
+        if place is None:
+            return None
+        now = self._ports.clock.now_ms()
+        message = Message.from_item(await self._ports.table.get(message_key(account, message_id, place)), now)
+        if message is None:
+            return None
+        state = State.from_item(await self._ports.table.get(state_key(account, message_id, place)))
+        if state.phase.final and state.ended_ms + self._policy.retention_ms <= now:
+            return None
+        return Seen(message, state)
+
+    async def cancel(self, account: str, message_id: str) -> bool | None:
+        """True: no attempt starts after this; one under way is not broken off, and its success still counts.
+        False: the message had ended before. None: there is no such message."""
+        seen = await self.read(account, message_id)
+        if seen is None:
+            return None
+        message, state = seen.message, seen.state
+        while not state.phase.final:
+            try:
+                await self._ports.table.write(self._cancellation(message, state))
+            except ConditionFailed as refused:
+                state = State.from_item(refused.item)
+            else:
+                return True
+        return False
+
+    def _cancellation(self, message: Message, state: State) -> Change:
+        if state.phase is Phase.ACTIVE:
+            under_way = AllOf((Equals("state", Phase.ACTIVE.value), Equals("token", state.token)))
+            return Change(message.state_key, set={"stop": True}, when=under_way)
+        waiting = AnyOf((Absent("state"), Equals("state", Phase.RETRY.value)))
+        return ended(message, state, Phase.CANCELLED, self._ports.clock.now_ms(), when=waiting)

@@ -1,0 +1,48 @@
+"""Every number that the rules use, with the setting that changes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+
+def _setting(default: Any, name: str) -> Any:
+    """A figure that the environment variable `name` changes."""
+    return field(default=default, metadata={"setting": name})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The service's figures. Times are milliseconds, sizes bytes; the names are what errors and documents call them."""
+
+    default_retries: int = _setting(3, "WAYPOST_DEFAULT_RETRIES")
+    default_timeout_ms: int = _setting(60 * SECOND, "WAYPOST_DEFAULT_TIMEOUT")
+    dedup_window_ms: int = _setting(15 * MINUTE, "WAYPOST_DEDUP_WINDOW")
+    #: `standard` is 10 s, 30 s, 1 min, 2 min, then doubling; `qstash` is e^(2.5 n) seconds. Both end at a day.
+    backoff: str = _setting("standard", "WAYPOST_BACKOFF")
+    max_delay_ms: int = _setting(365 * DAY, "WAYPOST_MAX_DELAY")
+    max_retries: int = _setting(100, "WAYPOST_MAX_RETRIES")
+    max_timeout_ms: int = _setting(14 * MINUTE, "WAYPOST_MAX_TIMEOUT")
+    max_body: int = _setting(1_000_000, "WAYPOST_MAX_BODY")
+    max_in_flight: int = _setting(512, "WAYPOST_MAX_IN_FLIGHT")
+    #: How long a message can be read after it ended.
+    retention_ms: int = _setting(14 * DAY, "WAYPOST_RETENTION")
+    region: str = _setting("US-EAST-1", "WAYPOST_REGION")
+    #: Partitions a minute of messages, or the reminders, are spread over.
+    shards: int = 1
+    #: Names this start of a sole worker; leases of other boots are dead. Empty where several workers share a table.
+    boot: str = ""
+    #: The most bells one tick rings.
+    rings_per_tick: int = 10_000
+
+    def setting(self, name: str) -> str:
+        """The environment variable that changes the figure `name`."""
+        return str(_SETTINGS[name])
+
+
+_SETTINGS = {f.name: f.metadata["setting"] for f in fields(Policy) if "setting" in f.metadata}

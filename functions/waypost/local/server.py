@@ -1,0 +1,134 @@
+"""The whole service in one process: the embedded engine, the door, the worker and the tick."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import uvicorn
+
+from waypost.core.guard import Guard
+from waypost.core.ids import random_name
+from waypost.core.ports import Busy, Ports, Unavailable
+from waypost.engines.embedded.blobs import FolderBlobs
+from waypost.engines.embedded.doorbell import HeapDoorbell
+from waypost.engines.embedded.sqlite import SqliteStore
+from waypost.engines.embedded.table import EmbeddedTable
+from waypost.local.clock import SystemClock
+from waypost.local.dispatch import Dispatcher
+from waypost.local.door import Door
+from waypost.local.transport import HttpSender
+from waypost.wiring import LocalSettings, Service, assemble
+
+_log = logging.getLogger("waypost")
+_TICK_S = 60
+#: A tick that had more to ring than it may is followed by the next after this.
+_TICK_AGAIN_S = 1
+_EXPIRE_S = 3600
+#: Attempts under way at a stop may take this long; those that do not end are made again after the next start.
+_STOP_S = 8
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are this module's business: uvicorn would raise them again before the store is closed."""
+        yield
+
+
+def listen(settings: LocalSettings) -> socket.socket:
+    """Raises OSError if the address can't be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+
+
+async def serve(settings: LocalSettings, listener: socket.socket, store: SqliteStore) -> None:
+    """Serves until SIGTERM or SIGINT, then ends within ten seconds."""
+    clock = SystemClock()
+    table, doorbell = EmbeddedTable(store), HeapDoorbell(clock)
+    blobs = FolderBlobs(settings.data / "blobs")
+    guard = Guard(settings.allowed_networks)
+    sender = HttpSender(guard, ca_file=settings.ca_file)
+    ports = Ports(table, doorbell, blobs, sender, clock, os.urandom)
+    policy = replace(settings.policy, boot=random_name(os.urandom))
+    service = assemble(ports, policy, settings.accounts, guard)
+    await service.look.open()
+    for account in settings.accounts:
+        await service.keys.open(account)
+
+    dispatcher = Dispatcher(service.deliverer, doorbell, policy.max_in_flight)
+    server = _Server(
+        uvicorn.Config(
+            Door(service.api, policy, settings.base_path),
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=2,
+        )
+    )
+
+    def stop() -> None:
+        server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    work = [
+        asyncio.create_task(dispatcher.run()),
+        asyncio.create_task(_tick(service, doorbell, policy.rings_per_tick)),
+        asyncio.create_task(_expire(table, blobs)),
+    ]
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        for task in work:
+            task.cancel()
+        await asyncio.gather(*work, return_exceptions=True)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(dispatcher.drain(), _STOP_S - 2)
+        await table.close()
+        await sender.close()
+
+
+async def _tick(service: Service, doorbell: HeapDoorbell, rings: int) -> None:
+    """Recovers what the process before left, then ticks like a clock."""
+    recovered = False
+    while True:
+        pause: float = _TICK_S
+        try:
+            if not recovered:
+                await service.look.recover()
+                recovered = True
+            if await service.look.tick():
+                pause = _TICK_AGAIN_S
+        except (Busy, Unavailable) as failed:
+            _log.warning("the tick waits for the store: %s", failed)
+            pause = _TICK_AGAIN_S
+        except Exception:  # noqa: BLE001 - the next tick may do better
+            _log.exception("the tick failed")
+        await asyncio.sleep(pause)
+        while pause == _TICK_AGAIN_S and await doorbell.backlog() > rings // 2:
+            await asyncio.sleep(_TICK_AGAIN_S)
+
+
+async def _expire(table: EmbeddedTable, blobs: FolderBlobs) -> None:
+    while True:
+        now = datetime.now(UTC)
+        try:
+            while await table.expire(int(now.timestamp())):
+                await asyncio.sleep(0)
+            await blobs.expire(now.date())
+        except Exception:  # noqa: BLE001 - nothing relies on it
+            _log.exception("dropping what is expired failed")
+        await asyncio.sleep(_EXPIRE_S)

@@ -1,0 +1,165 @@
+"""Reads the environment and puts the service together. Nothing else reads it, and nothing does so at import."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from waypost.api import Api
+from waypost.core.accounts import Account, KeyStore, Tokens
+from waypost.core.deliver import Deliverer
+from waypost.core.duration import parse_duration
+from waypost.core.guard import Guard
+from waypost.core.look import Look
+from waypost.core.policy import Policy
+from waypost.core.ports import Ports
+from waypost.core.publish import Publisher
+from waypost.core.reminder import Looked
+from waypost.core.signing import SigningKeys
+
+#: Public constants of QStash's development server. They are accepted in the development profile alone.
+DEVELOPMENT_ACCOUNTS = (
+    Account(
+        "defaultUser",
+        "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0=",
+        SigningKeys("sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r", "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"),
+    ),
+    Account(
+        "testUser1",
+        "eyJVc2VySUQiOiJ0ZXN0VXNlcjEiLCJQYXNzd29yZCI6InRlc3RQYXNzd29yZCJ9",
+        SigningKeys("sig_7GVPjvuwsfqF65iC8fSrs1dfYruM", "sig_5NoELc3EFnZn4DVS5bDs2Nk4b7Ua"),
+    ),
+    Account(
+        "testUser2",
+        "eyJVc2VySUQiOiJ0ZXN0VXNlcjIiLCJQYXNzd29yZCI6InRlc3RQYXNzd29yZCJ9",
+        SigningKeys("sig_6jWGaWRxHsw4vMSPJprXadyvrybF", "sig_7qHbvhmahe5GwfePDiS5Lg3pi6Qx"),
+    ),
+    Account(
+        "testUser3",
+        "eyJVc2VySUQiOiJ0ZXN0VXNlcjMiLCJQYXNzd29yZCI6InRlc3RQYXNzd29yZCJ9",
+        SigningKeys("sig_5T8FcSsynBjn9mMLBsXhpacRovJf", "sig_7GFR4YaDshFcqsxWRZpRB161jguD"),
+    ),
+)
+_LOOPBACK = ("127.0.0.0/8", "::1/128")
+
+
+class SettingError(Exception):
+    """A setting has a value that can't be used; the text says which, and what would be right."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    """What the local server needs to know."""
+
+    profile: str
+    host: str
+    port: int
+    base_path: str
+    data: Path
+    accounts: Sequence[Account]
+    allowed_networks: Sequence[str]
+    ca_file: str | None
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The rules over one set of ports."""
+
+    api: Api
+    deliverer: Deliverer
+    look: Look
+    keys: KeyStore
+
+
+def assemble(ports: Ports, policy: Policy, accounts: Sequence[Account], guard: Guard) -> Service:
+    looked = Looked()
+    keys = KeyStore(ports)
+    tokens = Tokens({account.token: account.name for account in accounts})
+    publisher = Publisher(ports, policy, looked)
+    return Service(
+        api=Api(ports, policy, tokens, publisher, keys, guard),
+        deliverer=Deliverer(ports, policy, looked, keys.keys),
+        look=Look(ports, policy, looked),
+        keys=keys,
+    )
+
+
+def read_local_settings(environment: Mapping[str, str]) -> LocalSettings:
+    profile = environment.get("WAYPOST_PROFILE") or "development"
+    if profile not in ("development", "server"):
+        raise SettingError(f'WAYPOST_PROFILE is "{profile}", it must be development or server')
+    host = environment.get("WAYPOST_HOST") or "127.0.0.1"
+    development = profile == "development"
+    if development and host not in ("127.0.0.1", "::1", "localhost"):
+        raise SettingError(
+            f'WAYPOST_HOST is "{host}": the development profile has a public token and listens on loopback only;'
+            " set WAYPOST_PROFILE=server for any other address"
+        )
+    port = environment.get("WAYPOST_PORT") or "8080"
+    if not port.isdigit() or int(port) > 65535:
+        raise SettingError(f'WAYPOST_PORT is "{port}", it must be a port number')
+    data = Path(environment.get("WAYPOST_DATA") or ".waypost").absolute()
+    networks = [n.strip() for n in environment.get("WAYPOST_ALLOWED_NETWORKS", "").split(",") if n.strip()]
+    try:
+        Guard(networks)
+    except ValueError as wrong:
+        raise SettingError(f"WAYPOST_ALLOWED_NETWORKS: {wrong}") from None
+    return LocalSettings(
+        profile=profile,
+        host=host,
+        port=int(port),
+        base_path="/" + path if (path := environment.get("WAYPOST_BASE_PATH", "").strip("/")) else "",
+        data=data,
+        accounts=DEVELOPMENT_ACCOUNTS if development else (_own_account(environment, data),),
+        allowed_networks=(*_LOOPBACK, *networks) if development else networks,
+        ca_file=environment.get("WAYPOST_CA_FILE") or None,
+        policy=read_policy(environment),
+    )
+
+
+def read_policy(environment: Mapping[str, str]) -> Policy:
+    changed: dict[str, object] = {}
+    for known in fields(Policy):
+        setting = known.metadata.get("setting")
+        text = environment.get(setting, "") if setting else ""
+        if text:
+            changed[known.name] = _figure(known.name, str(setting), text)
+    policy = Policy(**changed)  # type: ignore[arg-type]
+    if policy.backoff not in ("standard", "qstash"):
+        raise SettingError(f'WAYPOST_BACKOFF is "{policy.backoff}", it must be standard or qstash')
+    return policy
+
+
+def _figure(name: str, setting: str, text: str) -> object:
+    if name.endswith("_ms"):
+        duration = parse_duration(text)
+        if duration is None:
+            raise SettingError(f'{setting} is "{text}", it must be a duration such as 30s or 14d')
+        return duration
+    if name in ("backoff", "region"):
+        return text
+    if not text.isdigit():
+        raise SettingError(f'{setting} is "{text}", it must be a whole number')
+    return int(text)
+
+
+def _own_account(environment: Mapping[str, str], data: Path) -> Account:
+    """The server profile's one account: its token is set, or made at the first start and kept beside the data."""
+    token = environment.get("WAYPOST_TOKEN") or _kept_secret(data / "token")
+    if any(token == public.token for public in DEVELOPMENT_ACCOUNTS):
+        raise SettingError("WAYPOST_TOKEN is the public token of the development profile; choose another")
+    fresh = SigningKeys(f"sig_{secrets.token_urlsafe(24)}", f"sig_{secrets.token_urlsafe(24)}")
+    return Account("main", token, fresh)
+
+
+def _kept_secret(file: Path) -> str:
+    if file.exists():
+        return file.read_text().strip()
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    file.touch(mode=0o600)
+    token = secrets.token_urlsafe(32)
+    file.write_text(token + "\n")
+    return token

@@ -1,0 +1,41 @@
+// The official JavaScript client, unchanged, as a command: node journey.mjs <scenario> '<json arguments>'
+// The last line printed is the scenario's result in JSON. Where the server is stands in the client's own environment
+// variables: QSTASH_URL and QSTASH_TOKEN, or QSTASH_DEV and QSTASH_DEV_PORT.
+import { Client, Receiver } from "@upstash/qstash";
+
+const scenarios = {
+  publishJSON: ({ request }) => new Client().publishJSON(request),
+
+  publishBinary: ({ request, base64 }) =>
+    new Client().publish({ ...request, body: new Uint8Array(Buffer.from(base64, "base64")) }),
+
+  async publishAtOnce({ request, times }) {
+    const client = new Client();
+    return Promise.all(Array.from({ length: times }, () => client.publishJSON(request)));
+  },
+
+  get: ({ messageId }) => new Client().messages.get(messageId),
+
+  cancel: ({ messageId }) => new Client().messages.cancel(messageId),
+
+  async verify({ signature, body, url }) {
+    try {
+      return { valid: await new Receiver().verify({ signature, body, url }) };
+    } catch (error) {
+      return { valid: false, error: error.name };
+    }
+  },
+
+  // A publish that the server turns down, as the client shows it.
+  async refused({ request }) {
+    try {
+      return { accepted: await new Client().publishJSON(request) };
+    } catch (error) {
+      return { name: error.name, status: error.status, message: error.message };
+    }
+  },
+};
+
+const [scenario, json] = process.argv.slice(2);
+const result = await scenarios[scenario](JSON.parse(json));
+console.log(JSON.stringify(result));

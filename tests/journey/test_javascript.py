@@ -1,0 +1,179 @@
+"""The official JavaScript client and receiver against the running server."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import uuid
+from pathlib import Path
+
+from qstash import Receiver
+
+from journey.harness import CLOCKS_S, JavaScript, Server, SinkProcess, wait_until
+
+
+def test_json_arrives_as_it_was_published(javascript: JavaScript, sink: SinkProcess):
+    place = sink.place("ok", path="a/b c", empty="")
+
+    published = javascript(
+        "publishJSON",
+        request={
+            "url": place.url,
+            "body": {"hello": "wörld"},
+            "headers": {"X-Order": "7", "Authorization": "Bearer theirs"},
+        },
+    )
+
+    [delivery] = place.wait_for(1, 1)
+    assert delivery.method == "POST"
+    assert sink.url + delivery.target == place.url
+    assert json.loads(delivery.body) == {"hello": "wörld"}
+    assert delivery.header("Content-Type") == "application/json"
+    assert delivery.header("X-Order") == "7"
+    assert delivery.header("Authorization") == "Bearer theirs"
+    assert delivery.header("User-Agent") == "Upstash-QStash"
+    assert delivery.header("Upstash-Message-Id") == published["messageId"]
+    assert delivery.header("Upstash-Retried") == "0"
+    sent = {name.lower() for name, _ in delivery.headers}
+    assert not {name for name in sent if name.startswith(("upstash-telemetry", "upstash-forward", "upstash-method"))}
+
+
+def test_binary_arrives_byte_for_byte(javascript: JavaScript, sink: SinkProcess):
+    place = sink.place("ok")
+    every_byte = bytes(range(256)) * 16
+
+    javascript(
+        "publishBinary",
+        request={"url": place.url, "method": "PUT", "headers": {"Content-Type": "application/octet-stream"}},
+        base64=base64.b64encode(every_byte).decode(),
+    )
+
+    [delivery] = place.wait_for(1, 1)
+    assert delivery.method == "PUT"
+    assert delivery.body == every_byte
+    assert delivery.header("Content-Type") == "application/octet-stream"
+
+
+def test_delay_of_two_seconds(javascript: JavaScript, sink: SinkProcess):
+    place = sink.place("ok")
+    before = time.monotonic()
+
+    javascript("publishJSON", request={"url": place.url, "body": {}, "delay": 2})
+
+    [delivery] = place.wait_for(1, 3)
+    assert delivery.arrived >= before + 2 - CLOCKS_S
+
+
+def test_two_failures_then_success(javascript: JavaScript, sink: SinkProcess, server: Server):
+    place = sink.place("fail", times=2, status=503, retry_after=1)
+
+    published = javascript("publishJSON", request={"url": place.url, "body": {"n": 1}, "retries": 3})
+
+    server.wait_for_state(published["messageId"], "DELIVERED", 4)
+    deliveries = place.deliveries()
+    assert [(d.status, d.header("Upstash-Retried")) for d in deliveries] == [(503, "0"), (503, "1"), (200, "2")]
+    assert {d.header("Upstash-Message-Id") for d in deliveries} == {published["messageId"]}
+    assert {d.body for d in deliveries} == {b'{"n":1}'}
+    assert len({d.header("Upstash-Signature") for d in deliveries}) == 3
+    first, second, third = (d.arrived for d in deliveries)
+    assert second - first >= 1 - CLOCKS_S
+    assert third - second >= 1 - CLOCKS_S
+
+
+def test_retries_exhausted(javascript: JavaScript, sink: SinkProcess, server: Server):
+    place = sink.place("always", status=500, retry_after=1)
+
+    published = javascript("publishJSON", request={"url": place.url, "body": {}, "retries": 2})
+
+    server.wait_for_state(published["messageId"], "FAILED", 4)
+    assert [d.header("Upstash-Retried") for d in place.deliveries()] == ["0", "1", "2"]  # 1 + 2 retries
+
+
+def test_fifty_at_once_under_one_deduplication_id_are_one_message(
+    javascript: JavaScript, sink: SinkProcess, server: Server
+):
+    place = sink.place("ok")
+
+    answers = javascript(
+        "publishAtOnce",
+        request={"url": place.url, "body": {"n": 1}, "deduplicationId": uuid.uuid4().hex},
+        times=50,
+    )
+
+    [message_id] = {answer["messageId"] for answer in answers}
+    assert [answer.get("deduplicated") for answer in answers].count(True) == 49
+    server.wait_for_state(message_id, "DELIVERED", 1)
+    assert len(place.deliveries()) == 1
+
+
+def test_cancelled_before_its_time_it_is_never_delivered(javascript: JavaScript, sink: SinkProcess, server: Server):
+    place = sink.place("ok")
+    published = javascript("publishJSON", request={"url": place.url, "body": {}, "delay": "3s"})
+    due = time.monotonic() + 3
+
+    assert javascript("cancel", messageId=published["messageId"]) == {"cancelled": 1}
+
+    assert time.monotonic() < due, "too slow to show anything"
+    wait_until(lambda: time.monotonic() > due + 1, 4)
+    assert place.deliveries() == []
+    assert server.message(published["messageId"])["state"] == "CANCELED"
+    assert javascript("cancel", messageId=published["messageId"]) == {"cancelled": 0}
+
+
+def test_both_receivers_verify_what_was_delivered(javascript: JavaScript, python_receiver: Receiver, sink: SinkProcess):
+    place = sink.place("ok", path="a/b c", empty="")
+    javascript("publishJSON", request={"url": place.url, "body": {"hello": "wörld"}})
+    [delivery] = place.wait_for(1, 1)
+    signature, body = delivery.header("Upstash-Signature"), delivery.body.decode()
+    assert signature
+
+    assert javascript("verify", signature=signature, body=body, url=place.url) == {"valid": True}
+    python_receiver.verify(signature=signature, body=body, url=place.url)
+
+    forged = javascript("verify", signature=signature, body=body + " ", url=place.url)
+    assert forged == {"valid": False, "error": "SignatureError"}
+
+
+def test_message_is_read_back(javascript: JavaScript, sink: SinkProcess):
+    place = sink.place("ok")
+    before_ms = time.time() * 1000
+    published = javascript(
+        "publishJSON",
+        request={"url": place.url, "body": {"n": 1}, "retries": 5, "delay": 600, "headers": {"X-Order": "7"}},
+    )
+
+    message = javascript("get", messageId=published["messageId"])
+
+    assert message["messageId"] == published["messageId"]
+    assert message["url"] == place.url
+    assert message["method"] == "POST"
+    assert message["body"] == '{"n":1}'
+    assert message["maxRetries"] == 5
+    assert message["header"]["X-Order"] == ["7"]
+    assert message["header"]["Content-Type"] == ["application/json"]
+    assert 0 <= message["createdAt"] - before_ms + 1000 * CLOCKS_S < 60_000
+    assert message["notBefore"] - message["createdAt"] == 600_000
+    assert javascript("cancel", messageId=published["messageId"]) == {"cancelled": 1}
+
+
+def test_a_refusal_is_an_error_that_says_why(javascript: JavaScript):
+    refused = javascript("refused", request={"url": "http://127.0.0.1:9/", "body": {}, "retries": -1})
+
+    assert (refused["name"], refused["status"]) == ("QstashError", 400)
+    assert "retries" in json.loads(refused["message"])["error"].lower()
+
+
+def test_dev_mode_adopts_the_server(javascript_in_dev_mode: JavaScript, sink: SinkProcess, tmp_path: Path):
+    place = sink.place("ok")
+
+    published, said = javascript_in_dev_mode.run("publishJSON", request={"url": place.url, "body": {"n": 1}})
+
+    [delivery] = place.wait_for(1, 1)
+    assert delivery.header("Upstash-Message-Id") == published["messageId"]
+    assert "Server already running" in said
+    assert list(tmp_path.iterdir()) == [], "it looked for a server to download"
+    verified = javascript_in_dev_mode(
+        "verify", signature=delivery.header("Upstash-Signature"), body=delivery.body.decode(), url=place.url
+    )
+    assert verified == {"valid": True}

@@ -1,0 +1,203 @@
+"""The official Python client and receiver against the running server."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from qstash import QStash, Receiver
+from qstash.errors import QStashError, SignatureError
+from qstash.message import PublishResponse
+
+from journey.harness import CLOCKS_S, DEV_TOKEN, JavaScript, Server, SinkProcess, request, wait_until
+
+
+def publish_json(client: QStash, **settings: object) -> PublishResponse:
+    published = client.message.publish_json(**settings)
+    assert isinstance(published, PublishResponse)
+    return published
+
+
+def test_json_arrives_as_it_was_published(python: QStash, sink: SinkProcess):
+    place = sink.place("ok", path="a/b c", empty="")
+
+    published = publish_json(python, url=place.url, body={"hello": "wörld"}, headers={"X-Order": "7"})
+
+    [delivery] = place.wait_for(1, 1)
+    assert delivery.method == "POST"
+    assert sink.url + delivery.target == place.url
+    assert json.loads(delivery.body) == {"hello": "wörld"}
+    assert delivery.header("Content-Type") == "application/json"
+    assert delivery.header("X-Order") == "7"
+    assert delivery.header("Upstash-Message-Id") == published.message_id
+    assert delivery.header("Upstash-Retried") == "0"
+
+
+def test_binary_arrives_byte_for_byte(python: QStash, sink: SinkProcess):
+    place = sink.place("ok")
+    every_byte = bytes(range(256)) * 16
+
+    python.message.publish(url=place.url, body=every_byte, content_type="application/octet-stream", method="PATCH")
+
+    [delivery] = place.wait_for(1, 1)
+    assert delivery.method == "PATCH"
+    assert delivery.body == every_byte
+    assert delivery.header("Content-Type") == "application/octet-stream"
+
+
+def test_delay_of_two_seconds(python: QStash, sink: SinkProcess):
+    place = sink.place("ok")
+    before = time.monotonic()
+
+    publish_json(python, url=place.url, body={}, delay="2s")
+
+    [delivery] = place.wait_for(1, 3)
+    assert delivery.arrived >= before + 2 - CLOCKS_S
+
+
+def test_two_failures_then_success(python: QStash, sink: SinkProcess, server: Server):
+    place = sink.place("fail", times=2, status=500, retry_after=1)
+
+    published = publish_json(python, url=place.url, body={"n": 1}, retries=3)
+
+    server.wait_for_state(published.message_id, "DELIVERED", 4)
+    deliveries = place.deliveries()
+    assert [(d.status, d.header("Upstash-Retried")) for d in deliveries] == [(500, "0"), (500, "1"), (200, "2")]
+    first, second, third = (d.arrived for d in deliveries)
+    assert second - first >= 1 - CLOCKS_S
+    assert third - second >= 1 - CLOCKS_S
+
+
+def test_retries_exhausted(python: QStash, sink: SinkProcess, server: Server):
+    place = sink.place("always", status=404, retry_after=1)
+
+    published = publish_json(python, url=place.url, body={}, retries=1)
+
+    server.wait_for_state(published.message_id, "FAILED", 3)
+    assert [d.header("Upstash-Retried") for d in place.deliveries()] == ["0", "1"]  # 1 + 1 retry
+
+
+def test_an_endpoint_can_end_the_retries(python: QStash, sink: SinkProcess, server: Server):
+    place = sink.place("status", code=489, nonretryable=1)
+
+    published = publish_json(python, url=place.url, body={}, retries=3)
+
+    server.wait_for_state(published.message_id, "FAILED", 1)
+    assert len(place.deliveries()) == 1
+
+
+def test_a_redirect_is_a_failure_and_not_followed(python: QStash, sink: SinkProcess, server: Server):
+    place = sink.place("redirect")
+
+    published = publish_json(python, url=place.url, body={}, retries=0)
+
+    server.wait_for_state(published.message_id, "FAILED", 1)
+    assert [d.status for d in place.deliveries()] == [302]
+    assert sink.deliveries("/ok/redirected") == []
+
+
+def test_fifty_at_once_under_one_deduplication_id_are_one_message(python: QStash, sink: SinkProcess, server: Server):
+    place = sink.place("ok")
+    deduplication_id = uuid.uuid4().hex
+
+    def publish(_: int) -> PublishResponse:
+        return publish_json(python, url=place.url, body={"n": 1}, deduplication_id=deduplication_id)
+
+    with ThreadPoolExecutor(50) as threads:
+        answers = list(threads.map(publish, range(50)))
+
+    [message_id] = {answer.message_id for answer in answers}
+    assert [answer.deduplicated for answer in answers].count(True) == 49
+    server.wait_for_state(message_id, "DELIVERED", 1)
+    assert len(place.deliveries()) == 1
+
+
+def test_cancelled_before_its_time_it_is_never_delivered(python: QStash, sink: SinkProcess, server: Server):
+    place = sink.place("ok")
+    published = publish_json(python, url=place.url, body={}, delay=2)
+    due = time.monotonic() + 2
+
+    python.message.cancel(published.message_id)
+
+    assert time.monotonic() < due, "too slow to show anything"
+    wait_until(lambda: time.monotonic() > due + 1, 3)
+    assert place.deliveries() == []
+    assert server.message(published.message_id)["state"] == "CANCELED"
+
+
+def test_cancel_says_how_many_it_cancelled(python: QStash, sink: SinkProcess, server: Server):
+    published = publish_json(python, url=sink.place("ok").url, body={}, delay=600)
+    path = f"{server.url}/v2/messages/{published.message_id}"
+    token = {"Authorization": f"Bearer {DEV_TOKEN}"}
+
+    assert [request("DELETE", path, token).json() for _ in range(2)] == [{"cancelled": 1}, {"cancelled": 0}]
+
+
+def test_both_receivers_verify_what_was_delivered(
+    python: QStash, python_receiver: Receiver, javascript: JavaScript, sink: SinkProcess
+):
+    place = sink.place("ok", path="a/b c", empty="")
+    publish_json(python, url=place.url, body={"hello": "wörld"})
+    [delivery] = place.wait_for(1, 1)
+    signature, body = delivery.header("Upstash-Signature"), delivery.body.decode()
+    assert signature
+
+    python_receiver.verify(signature=signature, body=body, url=place.url)
+    assert javascript("verify", signature=signature, body=body, url=place.url) == {"valid": True}
+
+    with pytest.raises(SignatureError, match="Invalid body hash"):
+        python_receiver.verify(signature=signature, body=body + " ", url=place.url)
+    with pytest.raises(SignatureError, match="Invalid subject"):
+        python_receiver.verify(signature=signature, body=body, url=place.url + "&more")
+
+
+def test_an_empty_body_is_signed_too(python: QStash, python_receiver: Receiver, sink: SinkProcess):
+    place = sink.place("ok")
+    python.message.publish(url=place.url, method="GET")
+
+    [delivery] = place.wait_for(1, 1)
+
+    assert (delivery.method, delivery.body) == ("GET", b"")
+    signature = delivery.header("Upstash-Signature")
+    assert signature
+    python_receiver.verify(signature=signature, body="", url=place.url)
+
+
+def test_message_is_read_back(python: QStash, sink: SinkProcess):
+    place = sink.place("ok")
+    before_ms = time.time() * 1000
+    published = publish_json(python, url=place.url, body={"n": 1}, retries=5, delay=600, headers={"X-Order": "7"})
+
+    message = python.message.get(published.message_id)
+
+    assert message.message_id == published.message_id
+    assert message.url == place.url
+    assert message.method == "POST"
+    assert message.body
+    assert json.loads(message.body) == {"n": 1}
+    assert message.max_retries == 5
+    assert message.headers
+    assert message.headers["X-Order"] == ["7"]
+    assert message.headers["Content-Type"] == ["application/json"]
+    assert 0 <= message.created_at - before_ms + 1000 * CLOCKS_S < 60_000
+    assert message.not_before - message.created_at == 600_000
+    assert message.caller_ip == "127.0.0.1"
+    python.message.cancel(published.message_id)
+
+
+def test_signing_keys_are_read(python: QStash, python_receiver: Receiver):
+    keys = python.signing_key.get()
+
+    assert (keys.current, keys.next) == (python_receiver._current_signing_key, python_receiver._next_signing_key)
+
+
+def test_a_refusal_is_an_error_that_says_why(python: QStash, server: Server):
+    with pytest.raises(QStashError, match="status: 400"):
+        publish_json(python, url="http://127.0.0.1:9/", body={}, delay="soon")
+    with pytest.raises(QStashError, match="status: 404"):
+        python.message.get("msg_unknown")
+    with pytest.raises(QStashError, match="status: 401"):
+        publish_json(QStash("not-a-token", base_url=server.url), url="http://127.0.0.1:9/", body={})

@@ -1,0 +1,217 @@
+"""What clients do in a simulated world, and the check of what came of it.
+
+The check uses what the endpoint received and what clients were answered, nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jwt
+
+from simulator.world import ACCOUNT, CRASHES, World
+
+_FINAL = ("DELIVERED", "FAILED", "CANCELED")
+#: Virtual time after which everything accepted must have ended.
+_PATIENCE_S = 4 * 3600
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a client wants done. `fails`: how many attempts the endpoint answers with 500."""
+
+    tag: str
+    delay_s: int = 0
+    retries: int = 3
+    fails: int = 0
+    dedup: str = ""
+    size: int = 0
+
+
+@dataclass
+class Told:
+    """One answer to one publish. Times are the world's monotonic milliseconds."""
+
+    spec: Spec
+    asked_ms: int
+    answered_ms: int
+    status: int
+    message_id: str
+
+
+@dataclass
+class Cancelled:
+    message_id: str
+    answered_ms: int
+    count: int
+
+
+@dataclass
+class History:
+    world: World
+    told: list[Told] = field(default_factory=list)
+    cancelled: list[Cancelled] = field(default_factory=list)
+    final: dict[str, str] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+
+    async def publish(self, spec: Spec) -> Told | None:
+        headers = {"Upstash-Retries": str(spec.retries), "Upstash-Delay": f"{spec.delay_s}s"}
+        if spec.dedup:
+            headers["Upstash-Deduplication-Id"] = spec.dedup
+        asked = self.world.clock.monotonic_ms()
+        pad = base64.b64encode(hashlib.shake_128(b"pad").digest(spec.size)).decode()
+        body = json.dumps({"tag": spec.tag, "fails": spec.fails, "pad": pad}).encode()
+        reply = await self.world.ask("POST", "/v2/publish/http://127.0.0.1:9/in", headers, body)
+        if reply is None or reply.status >= 300:
+            if reply and reply.status != 503:
+                self.wrong.append(f"publish answered {reply.status} {reply.content}")
+            return None
+        told = Told(spec, asked, self.world.clock.monotonic_ms(), reply.status, reply.content["messageId"])
+        self.told.append(told)
+        return told
+
+    async def cancel(self, message_id: str) -> None:
+        reply = await self.world.ask("DELETE", f"/v2/messages/{message_id}")
+        if reply and reply.status == 200:
+            self.cancelled.append(Cancelled(message_id, self.world.clock.monotonic_ms(), reply.content["cancelled"]))
+        elif reply and reply.status != 503:
+            self.wrong.append(f"cancel of an accepted message answered {reply.status} {reply.content}")
+
+    async def look_up(self, message_id: str) -> str | None:
+        """Reads the state; a final one once answered must never change."""
+        reply = await self.world.ask("GET", f"/v2/messages/{message_id}")
+        if reply is None or reply.status == 503:
+            return None
+        if reply.status != 200:
+            self.wrong.append(f"{message_id} was accepted and is answered {reply.status}")
+            return None
+        state = str(reply.content["state"])
+        before = self.final.get(message_id)
+        if before and before != state:
+            self.wrong.append(f"{message_id} was {before} and is now {state}")
+        elif state in _FINAL:
+            self.final[message_id] = state
+        return state
+
+    async def watch(self, message_id: str, every_s: float = 20) -> None:
+        """A client that polls to the end, and beyond it."""
+        while await self.look_up(message_id) not in _FINAL:
+            await asyncio.sleep(every_s)
+        for _ in range(20):
+            await asyncio.sleep(every_s)
+            await self.look_up(message_id)
+
+    async def settle(self) -> None:
+        """Waits until all that was promised has ended, then looks once more."""
+        self.world.faults_armed = False
+        until = self.world.loop.time() + _PATIENCE_S
+        ids = sorted({told.message_id for told in self.told})
+        while self.world.loop.time() < until:
+            if all([await self.look_up(i) in _FINAL for i in ids]):
+                break
+            await asyncio.sleep(60)
+        await asyncio.sleep(300)
+        for i in ids:
+            if await self.look_up(i) not in _FINAL:
+                self.wrong.append(f"{i} was accepted and has not ended")
+
+    def check(self) -> list[str]:
+        """Every broken promise, in words."""
+        wrong = list(self.wrong)
+        crashes = sum(n for (_, fault), n in self.world.injected.items() if fault in CRASHES)
+        lost_answers = sum(n for (_, fault), n in self.world.injected.items() if fault == "answer_lost")
+        stepped = any(fault.startswith("clock") for _, fault in self.world.injected)
+        for told in self.told:
+            wrong += self._check_end(told, crashes, lost_answers)
+        wrong += self._check_dedup(stepped)
+        wrong += self._check_cancels(crashes, stepped)
+        for arrival in self.world.arrivals:
+            wrong += self._check_request(arrival)
+        return sorted(set(wrong))
+
+    def _check_end(self, told: Told, crashes: int, lost_answers: int) -> list[str]:
+        mine = [a for a in self.world.arrivals if a.message_id == told.message_id]
+        state, wrong = self.final.get(told.message_id), []
+        if state == "DELIVERED" and not any(a.status == 200 for a in mine):
+            wrong.append(f"{told.message_id} is DELIVERED but the endpoint never said 2xx")
+        if state == "FAILED" and not (crashes or lost_answers):
+            if any(a.status == 200 for a in mine):
+                wrong.append(f"{told.message_id} is FAILED but the endpoint said 2xx")
+            if len(mine) < 1 + told.spec.retries:
+                wrong.append(f"{told.message_id} is FAILED after {len(mine)} attempts")
+        if (
+            state == "CANCELED"
+            and all(c.message_id != told.message_id for c in self.cancelled)
+            and not (crashes or lost_answers)
+        ):
+            wrong.append(f"{told.message_id} is CANCELED but nobody asked for it")
+        if len(mine) > 1 + told.spec.retries + crashes:
+            wrong.append(f"{told.message_id}: {len(mine)} attempts, {told.spec.retries} retries, {crashes} crashes")
+        return wrong
+
+    def _check_dedup(self, stepped: bool) -> list[str]:
+        if stepped:
+            return []
+        wrong = []
+        for name in sorted({t.spec.dedup for t in self.told if t.spec.dedup}):
+            ids = {t.message_id for t in self.told if t.spec.dedup == name}
+            reached = {a.message_id for a in self.world.arrivals if a.tag == name}
+            if len(ids | reached) > 1:
+                wrong.append(f"deduplication id {name} has the messages {sorted(ids | reached)}")
+            if sum(1 for t in self.told if t.spec.dedup == name and t.status == 201) > 1:
+                wrong.append(f"deduplication id {name} was new twice")
+        return wrong
+
+    def _check_cancels(self, crashes: int, stepped: bool) -> list[str]:
+        wrong = []
+        for cancel in self.cancelled:
+            spec = next(t for t in self.told if t.message_id == cancel.message_id)
+            after = [
+                a for a in self.world.arrivals if a.message_id == cancel.message_id and a.at_ms > cancel.answered_ms
+            ]
+            due_ms = spec.asked_ms + spec.spec.delay_s * 1000
+            certainly_early = cancel.answered_ms < due_ms and not stepped and not spec.spec.dedup
+            allowed = 0 if certainly_early else 1 + crashes
+            if cancel.count and len(after) > allowed:
+                wrong.append(f"{cancel.message_id} was cancelled, and {len(after)} attempts began after the answer")
+            if cancel.count and self.final.get(cancel.message_id) == "FAILED":
+                wrong.append(f"{cancel.message_id} was cancelled and is FAILED")
+        return wrong
+
+    def _check_request(self, arrival: Any) -> list[str]:
+        headers = dict(arrival.request.headers)
+        options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
+        claims = jwt.decode(headers["Upstash-Signature"], ACCOUNT.keys.current, algorithms=["HS256"], options=options)
+        digest = base64.urlsafe_b64encode(hashlib.sha256(arrival.request.body).digest()).decode()
+        if claims["body"] != digest or claims["sub"] != arrival.request.url:
+            return [f"{arrival.message_id} arrived with a signature that does not hold"]
+        return []
+
+
+Script = Callable[[History], Awaitable[None]]
+
+
+def run(seed: int, script: Script, *, machine: bool, plan: dict[int, str] | None = None) -> History:
+    """One history, from an empty store to the last final state."""
+    world = World(seed, machine=machine, plan=plan)
+    history = History(world)
+
+    async def main() -> None:
+        await world.start()
+        await script(history)
+        await history.settle()
+
+    asyncio.set_event_loop(world.loop)
+    try:
+        world.loop.run_until_complete(main())
+    finally:
+        asyncio.set_event_loop(None)
+        world.bury()
+        world.loop.close()
+    return history

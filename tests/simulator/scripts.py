@@ -1,0 +1,158 @@
+"""Short histories whose every port call is struck by every fault, and the drawing of long random ones."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable
+
+from simulator.history import History, Script, Spec
+from simulator.world import FAULTS
+
+
+async def together(*work: Awaitable[object]) -> None:
+    await asyncio.gather(*work)
+
+
+async def plain(history: History) -> None:
+    await history.publish(Spec("a"))
+    await asyncio.sleep(5)
+
+
+async def large(history: History) -> None:
+    await history.publish(Spec("a", size=20_000))
+    await asyncio.sleep(5)
+
+
+async def dedup(history: History) -> None:
+    spec = Spec("d", dedup="d")
+    await together(history.publish(spec), history.publish(spec))
+    await history.publish(spec)
+    await asyncio.sleep(5)
+
+
+async def late_dedup(history: History) -> None:
+    """The second publisher comes when the look has passed the first one's minute."""
+    spec = Spec("d", delay_s=600, dedup="d")
+    await history.publish(spec)
+    await asyncio.sleep(400)
+    await history.publish(spec)
+
+
+async def retried(history: History) -> None:
+    told = await history.publish(Spec("a", fails=2))
+    if told:
+        await history.watch(told.message_id, 7)
+
+
+async def retried_after_the_look(history: History) -> None:
+    told = await history.publish(Spec("a", delay_s=400, fails=3, retries=4))
+    if told:
+        await history.watch(told.message_id, 45)
+
+
+async def exhausted(history: History) -> None:
+    told = await history.publish(Spec("a", fails=9, retries=1))
+    if told:
+        await history.watch(told.message_id, 7)
+
+
+async def cancelled_early(history: History) -> None:
+    told = await history.publish(Spec("a", delay_s=30))
+    if told:
+        await asyncio.sleep(5)
+        await history.cancel(told.message_id)
+        await history.cancel(told.message_id)
+
+
+async def cancelled_at_work(history: History) -> None:
+    told = await history.publish(Spec("a", fails=1))
+    if told:
+        await history.cancel(told.message_id)
+
+
+async def cancelled_between_retries(history: History) -> None:
+    told = await history.publish(Spec("a", fails=2))
+    if told:
+        await asyncio.sleep(5)
+        await history.cancel(told.message_id)
+
+
+async def far_delay(history: History) -> None:
+    """Beyond what a bell carries: the look and the reminders bring it."""
+    await history.publish(Spec("a", delay_s=1200))
+
+
+async def early_bell(history: History) -> None:
+    """Bells by half a second and by ten too early."""
+    told = await history.publish(Spec("a", delay_s=20))
+    if told:
+        ref = f"acct#{told.message_id}"
+        await asyncio.sleep(10)
+        history.world.bell_rings(ref, history.world.epoch)
+        await asyncio.sleep(9.5)
+        history.world.bell_rings(ref, history.world.epoch)
+
+
+SCRIPTS: dict[str, Script] = {
+    script.__name__: script
+    for script in (
+        plain,
+        large,
+        dedup,
+        late_dedup,
+        retried,
+        retried_after_the_look,
+        exhausted,
+        cancelled_early,
+        cancelled_at_work,
+        cancelled_between_retries,
+        far_delay,
+        early_bell,
+    )
+}
+
+
+def drawn(seed: int, messages: int = 20) -> Script:
+    """A history of that many messages over some minutes, drawn from the seed."""
+    rng = random.Random(f"script {seed}")
+
+    async def one(history: History, number: int) -> None:
+        await asyncio.sleep(rng_times[number])
+        spec, kind = specs[number], kinds[number]
+        told = await history.publish(spec)
+        if told is None and spec.dedup:
+            told = await history.publish(spec)
+        if told and kind == "cancel":
+            await asyncio.sleep(waits[number])
+            await history.cancel(told.message_id)
+        elif told and kind == "watch":
+            await history.watch(told.message_id, 15)
+
+    rng_times = [rng.uniform(0, 200) for _ in range(messages)]
+    waits = [rng.choice((0, 0.05, 5, 60)) for _ in range(messages)]
+    kinds = [rng.choice(("leave", "watch", "watch", "cancel")) for _ in range(messages)]
+    specs = []
+    for number in range(messages):
+        name = rng.choice(("", "", "", f"dedup{number % 3}"))
+        specs.append(
+            Spec(
+                name or f"m{number}",
+                delay_s=0 if name else rng.choice((0, 0, 0, 2, 40, 300, 1000)),
+                retries=1 if name else rng.randrange(4),
+                fails=0 if name else rng.choice((0, 0, 1, 2, 5)),
+                dedup=name,
+                size=rng.choice((0, 0, 0, 12_000)),
+            )
+        )
+
+    async def script(history: History) -> None:
+        await together(*(one(history, number) for number in range(messages)))
+
+    return script
+
+
+def drawn_faults(seed: int, count: int = 5, calls: int = 350) -> dict[int, str]:
+    rng = random.Random(f"faults {seed}")
+    kinds = [kind for port in FAULTS.values() for kind in port] + ["commit_fails"]
+    return {rng.randrange(10, calls): rng.choice(kinds) for _ in range(count)}

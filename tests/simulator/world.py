@@ -1,0 +1,478 @@
+"""A world for the real core: one table over a store that is slow and loses, bells, workers, a tick, an endpoint, and
+faults at chosen port calls. Everything is drawn from one seed, so a run that fails fails again exactly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import dataclasses
+import functools
+import json
+import random
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from simulator.loop import SimLoop
+from waypost.api import Call, Reply
+from waypost.core.accounts import Account
+from waypost.core.guard import Guard
+from waypost.core.policy import Policy
+from waypost.core.ports import Answer, Bell, Busy, Key, NoAnswer, Outgoing, Ports, Unavailable
+from waypost.core.signing import SigningKeys
+from waypost.engines.embedded.table import EmbeddedTable, Row
+from waypost.wiring import Service, assemble
+
+EPOCH_MS = 1_790_000_000_000
+ACCOUNT = Account("acct", "token", SigningKeys("sig_" + "c" * 32, "sig_" + "n" * 32))
+WORKERS = 3
+#: Longer than a lease of the default timeout.
+FREEZE_S = 200.0
+STEP_MS = 600_000
+
+_actor: contextvars.ContextVar[Actor] = contextvars.ContextVar("actor")
+
+#: Faults by port; those of `*` can strike any call.
+FAULTS: dict[str, tuple[str, ...]] = {
+    "*": ("kill_before", "kill_after", "freeze_before", "freeze_after", "clock_forward", "clock_back"),
+    "table": ("busy", "answer_lost"),
+    "doorbell": ("bells_lost", "bells_doubled", "bells_late", "not_taken"),
+    "sender": ("answer_lost",),
+    "blobs": ("unavailable",),
+}
+#: After one of these an attempt may be made once more than the retries allow.
+CRASHES = {"kill_before", "kill_after", "freeze_before", "freeze_after", "clock_forward", "clock_back", "commit_fails"}
+
+
+def faults_of(site: str) -> tuple[str, ...]:
+    port = site.split()[-1].split(".")[0]
+    return FAULTS["*"] + FAULTS.get(port, ())
+
+
+@dataclass(eq=False)
+class Actor:
+    """Whoever makes port calls: one request, one delivery, one tick. It can die, and then never comes back."""
+
+    role: str
+    dead: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
+class Arrival:
+    """One request as the endpoint saw it."""
+
+    at_ms: int
+    message_id: str
+    tag: str
+    retried: int
+    status: int
+    request: Outgoing
+
+
+class SimStore:
+    """Committed rows, and a commit that takes its time. A power cut loses what is not committed."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.rows: dict[Key, tuple[bytes, int | None]] = {}
+        self._under_way: list[tuple[Sequence[Row], Callable[[BaseException | None], None]]] = []
+        self.fail_next = 0
+
+    def get(self, key: Key) -> bytes | None:
+        found = self.rows.get(Key(*key))
+        return found[0] if found else None
+
+    def query(self, pk: str, first: str, last: str, limit: int, newest_first: bool) -> list[tuple[str, bytes]]:
+        keys = sorted((k for k in self.rows if k.pk == pk and first <= k.sk <= last), reverse=newest_first)
+        return [(key.sk, self.rows[key][0]) for key in keys[:limit]]
+
+    def expired(self, before_s: int, limit: int) -> list[Key]:
+        return [key for key, (_, ttl) in self.rows.items() if ttl is not None and ttl <= before_s][:limit]
+
+    def commit(self, rows: Sequence[Row], done: Callable[[BaseException | None], None]) -> None:
+        group = (rows, done)
+        self._under_way.append(group)
+        self._world.loop.call_later(self._world.rng.uniform(0.0002, 0.005), self._finish, group)
+
+    def _finish(self, group: tuple[Sequence[Row], Callable[[BaseException | None], None]]) -> None:
+        if group not in self._under_way:
+            return
+        self._under_way.remove(group)
+        if self.fail_next:
+            self.fail_next -= 1
+            group[1](OSError("disk full"))
+            return
+        self._apply(group[0])
+        group[1](None)
+
+    def _apply(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row.item is None:
+                self.rows.pop(Key(row.pk, row.sk), None)
+            else:
+                self.rows[Key(row.pk, row.sk)] = (row.item, row.ttl)
+
+    def cut(self) -> None:
+        for rows, _ in self._under_way:
+            if self._world.rng.random() < 0.5:
+                self._apply(rows)
+        self._under_way.clear()
+
+
+class SimTablePort:
+    def __init__(self, world: World, table: EmbeddedTable) -> None:
+        self._world, self._table = world, table
+
+    async def get(self, key: Key) -> Any:
+        return await self._world.call("table.get", lambda: self._table.get(key))
+
+    async def get_many(self, keys: Sequence[Key]) -> Any:
+        return await self._world.call("table.get_many", lambda: self._table.get_many(keys))
+
+    async def write(self, one: Any, *, relaxed: bool = False) -> Any:
+        relaxed = relaxed and self._world.machine
+        return await self._world.call("table.write", lambda: self._table.write(one, relaxed=relaxed))
+
+    async def write_many(self, writes: Any) -> None:
+        await self._world.call("table.write_many", lambda: self._table.write_many(writes))
+
+    async def write_together(self, writes: Any) -> None:
+        await self._world.call("table.write_together", lambda: self._table.write_together(writes))
+
+    async def query(self, pk: str, **how: Any) -> Any:
+        return await self._world.call("table.query", lambda: self._table.query(pk, **how))
+
+
+class SimDoorbell:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def ring(self, bells: Sequence[Bell]) -> int:
+        return int(await self._world.call("doorbell.ring", lambda: self._ring(bells)))
+
+    async def _ring(self, bells: Sequence[Bell]) -> int:
+        fault = self._world.bell_fault
+        self._world.bell_fault = ""
+        if fault == "not_taken":
+            return len(bells)
+        for bell in bells:
+            delay_s = bell.delay_ms / 1000
+            if fault == "bells_lost":
+                self._world.bells_lost += 1
+                continue
+            late = 300.0 if fault == "bells_late" else 0.0
+            for _ in range(2 if fault == "bells_doubled" else 1):
+                self._world.loop.call_later(delay_s + late, self._world.bell_rings, bell.ref, self._world.epoch)
+        return 0
+
+    async def backlog(self) -> int:
+        async def count() -> int:
+            return len(self._world.bells)
+
+        return int(await self._world.call("doorbell.backlog", count))
+
+
+class SimBlobs:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def put(self, name: str, data: bytes) -> None:
+        async def store() -> None:
+            self._world.blobs[name] = data
+
+        await self._world.call("blobs.put", store)
+
+    async def get(self, name: str) -> bytes | None:
+        async def fetch() -> bytes | None:
+            return self._world.blobs.get(name)
+
+        found: bytes | None = await self._world.call("blobs.get", fetch)
+        return found
+
+
+class SimSender:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def send(self, request: Outgoing) -> Answer | NoAnswer:
+        answer: Answer | NoAnswer = await self._world.call("sender.send", lambda: self._world.endpoint(request))
+        return answer
+
+
+class SimClock:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now_ms(self) -> int:
+        return EPOCH_MS + self.monotonic_ms() + self._world.step_ms
+
+    def monotonic_ms(self) -> int:
+        return int(self._world.loop.time() * 1000)
+
+    async def sleep_ms(self, ms: int) -> None:
+        async def sleep() -> None:
+            await asyncio.sleep(ms / 1000)
+
+        await self._world.call("clock.sleep", sleep)
+
+
+class World:
+    """`machine`: everything is one process that dies as a whole, memory and bells with it. Otherwise a fleet: requests,
+    deliveries and ticks die one by one, share the table alone, and nobody knows of boots."""
+
+    def __init__(self, seed: int, *, machine: bool, plan: dict[int, str] | None = None) -> None:
+        self.rng = random.Random(seed)
+        self.loop = SimLoop(random.Random(self.rng.random()))
+        self.machine = machine
+        #: Fault by the number of the port call that it strikes.
+        self.plan = plan or {}
+        self.calls = 0
+        self.sites: list[str] = []
+        self.injected: Counter[tuple[str, str]] = Counter()
+        self.step_ms = 0
+        self.epoch = 0
+        self.bells: list[str] = []
+        self.bells_lost = 0
+        self.bell_fault = ""
+        self.blobs: dict[str, bytes] = {}
+        self.arrivals: list[Arrival] = []
+        self.policy = Policy(shards=1 if machine else 3)
+        self.alive: set[Actor] = set()
+        self.tasks: list[asyncio.Task[Any]] = []
+        self._bell_rang = asyncio.Event()
+        self._randomness = random.Random(self.rng.random())
+        #: As the real server does, nothing is served before the look's cursor and the keys are there.
+        self.opened = asyncio.Event()
+        self.clock = SimClock(self)
+        self.faults_armed = True
+
+    # Life ------------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self.store = SimStore(self)
+        self._boot()
+        self.tasks.append(self.loop.create_task(self._recover(self.epoch)))
+        await self.opened.wait()
+        for _ in range(WORKERS):
+            self.tasks.append(self.loop.create_task(self._work()))
+        self.tasks.append(self.loop.create_task(self._tick()))
+
+    def _boot(self) -> None:
+        self.table = EmbeddedTable(self.store)
+        policy = dataclasses.replace(self.policy, boot=f"boot{self.epoch}" if self.machine else "")
+
+        def service() -> Service:
+            ports = Ports(
+                SimTablePort(self, self.table),
+                SimDoorbell(self),
+                SimBlobs(self),
+                SimSender(self),
+                self.clock,
+                self._randomness.randbytes,
+            )
+            return assemble(ports, policy, [ACCOUNT], Guard(["127.0.0.0/8"]))
+
+        one = service()
+        self.services = {role: one if self.machine else service() for role in ("api", "worker", "tick", "start")}
+
+    async def _open(self) -> bool:
+        await self.services["start"].look.open()
+        await self.services["start"].keys.open(ACCOUNT)
+        return True
+
+    def cut(self) -> None:
+        """The power fails: what is not committed is gone, and everybody with it."""
+        self.epoch += 1
+        self.opened.clear()
+        self.store.cut()
+        self.bells.clear()
+        for actor in list(self.alive):
+            actor.dead.set()
+        self.alive.clear()
+        self._boot()
+        self.tasks.append(self.loop.create_task(self._recover(self.epoch)))
+
+    def bury(self) -> None:
+        """Ends what still waits, without a word: the killed wait for ever."""
+        for task in asyncio.all_tasks(self.loop):
+            task._log_destroy_pending = False
+            coroutine = task.get_coro()
+            if coroutine is not None:
+                coroutine.close()
+
+    async def _recover(self, epoch: int) -> None:
+        while self.epoch == epoch:
+            try:
+                if not self.opened.is_set() and await self.as_actor("start", self._open):
+                    self.opened.set()
+                if self.opened.is_set() and await self.as_actor("start", self._look_again):
+                    return
+            except (Busy, Unavailable):
+                pass
+            await asyncio.sleep(1)
+
+    async def _look_again(self) -> bool:
+        await self.services["start"].look.recover()
+        return True
+
+    async def as_actor(self, role: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Does the work as somebody who may die of it; None if he did."""
+        actor = Actor(role)
+        self.alive.add(actor)
+        context = contextvars.copy_context()
+        context.run(_actor.set, actor)
+
+        async def run() -> Any:
+            return await work()
+
+        task = self.loop.create_task(run(), context=context)
+        died = self.loop.create_task(actor.dead.wait())
+        self.tasks += [task, died]
+        await asyncio.wait([task, died], return_when=asyncio.FIRST_COMPLETED)
+        self.alive.discard(actor)
+        if not task.done():
+            return None
+        died.cancel()
+        return task.result()
+
+    # Port calls and their faults -------------------------------------------------------------------------------------
+
+    async def call(self, verb: str, do: Callable[[], Awaitable[Any]]) -> Any:
+        actor = _actor.get()
+        number, self.calls = self.calls, self.calls + 1
+        site = f"{actor.role} {sys._getframe(2).f_code.co_qualname} {verb}"
+        self.sites.append(site)
+        fault = self.plan.get(number, "") if self.faults_armed else ""
+        if fault and fault in faults_of(site):
+            self.injected[site, fault] += 1
+        elif fault == "commit_fails":
+            self.store.fail_next += 1
+            self.injected["store commit", fault] += 1
+        else:
+            fault = ""
+        # Time passes at each call, so that what runs at once meets in every order.
+        await asyncio.sleep(self.rng.choice((0, 0, 0.0005, 0.003)))
+        await self._live(actor)
+        if fault == "kill_before":
+            await self._kill(actor)
+        elif fault == "freeze_before":
+            await asyncio.sleep(FREEZE_S)
+            await self._live(actor)
+        elif fault == "clock_forward":
+            self.step_ms += STEP_MS
+        elif fault == "clock_back":
+            self.step_ms -= STEP_MS
+        elif fault == "busy":
+            raise Busy("simulated")
+        elif fault == "unavailable":
+            raise Unavailable("simulated")
+        elif fault.startswith("bells") or fault == "not_taken":
+            self.bell_fault = fault
+        failed: Exception | None = None
+        result = None
+        try:
+            result = await do()
+        except Exception as wrong:  # noqa: BLE001 - whatever came, the dead do not see it
+            failed = wrong
+        await self._live(actor)
+        if failed:
+            raise failed
+        if fault == "kill_after":
+            await self._kill(actor)
+        elif fault == "freeze_after":
+            await asyncio.sleep(FREEZE_S)
+            await self._live(actor)
+        elif fault == "answer_lost":
+            if verb == "sender.send":
+                return NoAnswer("simulated: the answer was lost")
+            raise Unavailable("simulated: the answer was lost")
+        return result
+
+    async def _live(self, actor: Actor) -> None:
+        if actor.dead.is_set():
+            await self.loop.create_future()
+
+    async def _kill(self, actor: Actor) -> None:
+        if self.machine:
+            self.cut()
+        actor.dead.set()
+        await self.loop.create_future()
+
+    # Workers and tick ------------------------------------------------------------------------------------------------
+
+    def bell_rings(self, ref: str, epoch: int) -> None:
+        if epoch == self.epoch:
+            self.bells.append(ref)
+            self._bell_rang.set()
+
+    async def _work(self) -> None:
+        while True:
+            while not self.bells:
+                self._bell_rang.clear()
+                await self._bell_rang.wait()
+            await self.opened.wait()
+            if not self.bells:
+                continue
+            ref, epoch = self.bells.pop(self.rng.randrange(len(self.bells))), self.epoch
+            try:
+                await self.as_actor("worker", functools.partial(self._deliver, ref))
+            except (Busy, Unavailable):
+                self.loop.call_later(1, self.bell_rings, ref, epoch)
+
+    async def _deliver(self, ref: str) -> None:
+        deliverer = self.services["worker"].deliverer
+        message = await deliverer.find(ref)
+        if message:
+            await deliverer.deliver(message)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(60)
+            await self.opened.wait()
+            self.tasks.append(self.loop.create_task(self._one_tick()))
+
+    async def _one_tick(self) -> None:
+        try:
+            await self.as_actor("tick", self.services["tick"].look.tick)
+        except (Busy, Unavailable):
+            pass
+
+    # The outside -----------------------------------------------------------------------------------------------------
+
+    async def endpoint(self, request: Outgoing) -> Answer | NoAnswer:
+        """Fails as often as the body says, then answers 200."""
+        spec = json.loads(request.body)
+        headers = dict(request.headers)
+        before = sum(1 for a in self.arrivals if a.message_id == headers["Upstash-Message-Id"])
+        status = 500 if before < spec["fails"] else 200
+        takes_s = self.rng.uniform(0.001, 0.2)
+        self.arrivals.append(
+            Arrival(
+                self.clock.monotonic_ms(),
+                headers["Upstash-Message-Id"],
+                spec["tag"],
+                int(headers["Upstash-Retried"]),
+                status,
+                request,
+            )
+        )
+        await asyncio.sleep(takes_s)
+        return Answer(status, (), b"")
+
+    async def ask(
+        self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
+    ) -> Reply | None:
+        """A client's request. None: no answer came."""
+        call = Call(
+            method,
+            path,
+            "",
+            [("authorization", f"Bearer {ACCOUNT.token}"), *(headers or {}).items()],
+            body,
+            "192.0.2.1",
+        )
+        await self.opened.wait()
+        reply: Reply | None = await self.as_actor("api", lambda: self.services["api"].api.answer(call))
+        return reply
