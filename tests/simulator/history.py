@@ -101,7 +101,8 @@ class History:
 
     async def watch(self, message_id: str, every_s: float = 20) -> None:
         """A client that polls to the end, and beyond it."""
-        while await self.look_up(message_id) not in _FINAL:
+        until = self.world.loop.time() + _PATIENCE_S
+        while await self.look_up(message_id) not in _FINAL and self.world.loop.time() < until:
             await asyncio.sleep(every_s)
         for _ in range(20):
             await asyncio.sleep(every_s)
@@ -123,7 +124,7 @@ class History:
 
     def check(self) -> list[str]:
         """Every broken promise, in words."""
-        wrong = list(self.wrong)
+        wrong = self.wrong + self.world.errors
         crashes = sum(n for (_, fault), n in self.world.injected.items() if fault in CRASHES)
         lost_answers = sum(n for (_, fault), n in self.world.injected.items() if fault == "answer_lost")
         stepped = any(fault.startswith("clock") for _, fault in self.world.injected)

@@ -236,6 +236,8 @@ class World:
         self.bells: list[str] = []
         self.bells_lost = 0
         self.bell_fault = ""
+        #: What the core raised and should not have.
+        self.errors: list[str] = []
         self.blobs: dict[str, bytes] = {}
         self.arrivals: list[Arrival] = []
         self.policy = Policy(shards=1 if machine else 3)
@@ -335,6 +337,10 @@ class World:
         if not task.done():
             return None
         died.cancel()
+        error = task.exception()
+        if error and not isinstance(error, (Busy, Unavailable)):
+            self.errors.append(f"{role}: {error!r}")
+            return None
         return task.result()
 
     # Port calls and their faults -------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ from decimal import Decimal
 from waypost.core.policy import DAY, HOUR, MINUTE, SECOND
 
 _UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY}
-_PART = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)(ms|s|m|h|d)")
+_PART = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
-_BARE = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
+_BARE = re.compile(r"[0-9]{1,15}(?:\.[0-9]{1,9})?")
 
 
 def parse_duration(text: str) -> int | None:

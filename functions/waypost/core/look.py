@@ -230,7 +230,8 @@ class Look:
         """The new ones first: whatever dies in between, each message has one ahead of it."""
         moved = [(item, new) for item, new in moves if _key(item) != new.key]
         if moved:
-            await self._ports.table.write_many([new for _, new in moved])
+            # Several reminders of one message may meet on one key.
+            await self._ports.table.write_many(list({new.key: new for _, new in moved}.values()))
         if bells:
             await self._ports.doorbell.ring(bells)
         if moved:

@@ -80,14 +80,14 @@ def _advised_ms(headers: Sequence[tuple[str, str]], now_ms: int) -> int | None:
 
 
 _GO_UNITS = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "μs": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4, "h": 3.6e6}
-_GO_PART = re.compile(r"(\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(ns|us|µs|μs|ms|s|m|h)")
+_GO_PART = re.compile(r"([0-9]{1,15}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(ns|us|µs|μs|ms|s|m|h)")
 _GO_WHOLE = re.compile(rf"\+?(?:{_GO_PART.pattern})+")
 
 
 def parse_retry_after(text: str, now_ms: int) -> int | None:
     """Milliseconds to wait: from whole seconds, an HTTP date or a Go duration (`6m5s`). None if it is none of these."""
     text = text.strip()
-    if re.fullmatch(r"\d{1,15}", text):
+    if re.fullmatch(r"[0-9]{1,15}", text):
         return int(text) * SECOND
     # Header values arrive as latin-1; a micro sign in UTF-8 is two of its characters.
     text = text.replace("Âµ", "µ").replace("Î¼", "μ")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import functools
 import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -32,7 +33,6 @@ CREATE INDEX items_by_ttl ON items (ttl) WHERE ttl IS NOT NULL;
 PRAGMA user_version = {_VERSION};
 """
 
-_PUT = "REPLACE INTO items (pk, sk, item, ttl) VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM items WHERE pk = ? AND sk = ?"
 _GET = "SELECT item FROM items WHERE pk = ? AND sk = ?"
 _QUERY = "SELECT sk, item FROM items WHERE pk = ? AND sk BETWEEN ? AND ? ORDER BY sk LIMIT ?"
@@ -44,6 +44,8 @@ _EXPIRED = "SELECT pk, sk FROM items WHERE ttl <= ? ORDER BY ttl LIMIT ?"
 _CHECKPOINT_PAGES = 4_000
 _LOG_BYTES = 64 * 1024 * 1024
 _CACHE_KIB = 16 * 1024
+#: The most rows a statement writes.
+_BLOCK = 64
 
 #: Another program may hold the file for a moment: a backup, a shell. The loop's thread cannot wait long.
 _WRITE_BUSY_MS = 1_000
@@ -56,6 +58,22 @@ _Job: TypeAlias = tuple[Sequence[Row], _Done, asyncio.AbstractEventLoop]
 
 class StoreError(Exception):
     """The store cannot be opened. The text is one sentence for whoever runs the service."""
+
+
+def _blocks(rows: list[Row]) -> Iterator[list[Row]]:
+    """Cuts a group into a few statements of sizes that recur: each statement gives up the interpreter's lock once, and
+    getting it back from a busy event loop takes far longer than a row."""
+    start = 0
+    while start < len(rows):
+        size = min(_BLOCK, 1 << (len(rows) - start).bit_length() - 1)
+        yield rows[start : start + size]
+        start += size
+
+
+@functools.cache
+def _put(count: int) -> str:
+    """The statement that writes so many rows."""
+    return f"REPLACE INTO items (pk, sk, item, ttl) VALUES {', '.join(['(?, ?, ?, ?)'] * count)}"
 
 
 class SqliteStore:
@@ -136,8 +154,8 @@ class SqliteStore:
         deletes = [row[:2] for row in rows if row.item is None]
         writer = self._writer
         writer.execute("BEGIN IMMEDIATE")
-        if puts:
-            writer.executemany(_PUT, puts)
+        for block in _blocks(puts):
+            writer.execute(_put(len(block)), [value for row in block for value in row])
         if deletes:
             writer.executemany(_DELETE, deletes)
         writer.execute("COMMIT")

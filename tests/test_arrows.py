@@ -1,0 +1,47 @@
+"""Arrows point inward: entry points -> core <- engines, and wiring alone knows both."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "functions" / "waypost"
+#: What the core may import besides itself: nothing that knows AWS, the web, sockets, threads or the environment.
+_CORE_MAY = {"__future__", "base64", "collections", "dataclasses", "datetime", "decimal", "email", "enum", "hashlib"}
+_CORE_MAY |= {"hmac", "ipaddress", "jwt", "math", "re", "sys", "typing", "unicodedata", "urllib", "zlib", "waypost"}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module))
+    return found
+
+
+def files(folder: str) -> list[Path]:
+    found = sorted((PACKAGE / folder).rglob("*.py"))
+    assert found
+    return found
+
+
+def test_the_core_knows_itself_alone() -> None:
+    for file in files("core"):
+        for name in imports(file):
+            assert name.split(".")[0] in _CORE_MAY, (file.name, name)
+            assert not name.startswith("waypost") or name.startswith("waypost.core"), (file.name, name)
+
+
+def test_engines_know_the_ports_and_themselves() -> None:
+    for file in files("engines"):
+        for name in imports(file):
+            if name.startswith("waypost"):
+                assert name == "waypost.core.ports" or name.startswith("waypost.engines"), (file.name, name)
+
+
+def test_nothing_but_wiring_and_the_program_reads_the_environment() -> None:
+    for file in files("."):
+        if file.name not in ("wiring.py", "__main__.py"):
+            assert "os.environ" not in file.read_text(), file.name
