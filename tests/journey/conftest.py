@@ -17,6 +17,7 @@ from journey.harness import (
     Server,
     SinkProcess,
     clean_environment,
+    python_client,
 )
 
 
@@ -71,9 +72,10 @@ def javascript_in_dev_mode(server: Server, tmp_path: Path) -> JavaScript:
     return JavaScript(clean_environment(QSTASH_DEV="true", QSTASH_DEV_PORT=str(server.port), HOME=str(tmp_path)))
 
 
-@pytest.fixture
-def python(server: Server) -> QStash:
-    return QStash(DEV_TOKEN, base_url=server.url)
+@pytest.fixture(scope="session")
+def python(server: Server) -> Iterator[QStash]:
+    with python_client(server.url, DEV_TOKEN) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
@@ -86,9 +88,8 @@ def long_waits(request: pytest.FixtureRequest, _straight_to_the_server: None) ->
     """Starts the long waits with the first journey, if this run has a test that awaits them."""
     if not any(item.get_closest_marker("awaited_last") for item in request.session.items):
         return None
-    server: Server = request.getfixturevalue("server")
     sink: SinkProcess = request.getfixturevalue("sink")
-    client = QStash(DEV_TOKEN, base_url=server.url)
+    client: QStash = request.getfixturevalue("python")
     retried, slow = sink.place("fail", times=1), sink.place("slow", seconds=65)
     retried_answer = client.message.publish_json(url=retried.url, body={})
     slow_answer = client.message.publish_json(url=slow.url, body={}, timeout="90s", retries=0)

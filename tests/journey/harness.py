@@ -14,10 +14,13 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode
+
+from qstash import QStash
 
 ROOT = Path(__file__).parents[2]
 FUNCTIONS = ROOT / "functions"
@@ -121,7 +124,11 @@ class Server:
                 stderr=log,
                 cwd=self.data.parent,
             )
-        wait_until(self._serves, _START_S)
+        try:
+            wait_until(self._serves, _START_S)
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def _serves(self) -> bool:
@@ -250,6 +257,16 @@ class LongWaits(NamedTuple):
     retried_id: str
     slow: Place
     slow_id: str
+
+
+@contextmanager
+def python_client(url: str, token: str) -> Iterator[QStash]:
+    """The official Python client; it has no way of its own to close its connections."""
+    client = QStash(token, base_url=url)
+    try:
+        yield client
+    finally:
+        client.http._client.close()
 
 
 class JavaScript(NamedTuple):

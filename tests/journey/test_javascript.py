@@ -109,13 +109,13 @@ def test_fifty_at_once_under_one_deduplication_id_are_one_message(
 
 def test_cancelled_before_its_time_it_is_never_delivered(javascript: JavaScript, sink: SinkProcess, server: Server):
     place = sink.place("ok")
-    published = javascript("publishJSON", request={"url": place.url, "body": {}, "delay": "3s"})
-    due = time.monotonic() + 3
+    published = javascript("publishJSON", request={"url": place.url, "body": {}, "delay": "4s"})
+    due = time.monotonic() + 4
 
     assert javascript("cancel", messageId=published["messageId"]) == {"cancelled": 1}
 
     assert time.monotonic() < due, "too slow to show anything"
-    wait_until(lambda: time.monotonic() > due + 1, 4)
+    wait_until(lambda: time.monotonic() > due + 1, 5)
     assert place.deliveries() == []
     assert server.message(published["messageId"])["state"] == "CANCELED"
     assert javascript("cancel", messageId=published["messageId"]) == {"cancelled": 0}
@@ -153,7 +153,7 @@ def test_message_is_read_back(javascript: JavaScript, sink: SinkProcess):
     assert message["header"]["X-Order"] == ["7"]
     assert message["header"]["Content-Type"] == ["application/json"]
     assert 0 <= message["createdAt"] - before_ms + 1000 * CLOCKS_S < 60_000
-    assert message["notBefore"] - message["createdAt"] == 600_000
+    assert round((message["notBefore"] - message["createdAt"]) / 1000) == 600
     assert javascript("cancel", messageId=published["messageId"]) == {"cancelled": 1}
 
 

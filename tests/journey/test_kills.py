@@ -295,11 +295,17 @@ def own_sink() -> Iterator[SinkProcess]:
     sink.stop()
 
 
-def test_twenty_kills_lose_nothing_and_repeat_only_what_was_in_flight(tmp_path: Path, own_sink: SinkProcess) -> None:
-    seed = random.randrange(1 << 32)
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
     server = Server(tmp_path / "data").start()
+    yield server
+    server.kill()
 
-    summary = asyncio.run(kill_it_over_and_over(server, own_sink, random.Random(seed)))
 
-    assert server.stop() == 0
+def test_twenty_kills_lose_nothing_and_repeat_only_what_was_in_flight(own_server: Server, own_sink: SinkProcess):
+    seed = random.randrange(1 << 32)
+
+    summary = asyncio.run(kill_it_over_and_over(own_server, own_sink, random.Random(seed)))
+
+    assert own_server.stop() == 0
     print({"seed": seed, **summary})

@@ -12,7 +12,7 @@ from qstash import QStash, Receiver
 from qstash.errors import QStashError, SignatureError
 from qstash.message import PublishResponse
 
-from journey.harness import CLOCKS_S, DEV_TOKEN, JavaScript, Server, SinkProcess, request, wait_until
+from journey.harness import CLOCKS_S, DEV_TOKEN, JavaScript, Server, SinkProcess, python_client, request, wait_until
 
 
 def publish_json(client: QStash, **settings: object) -> PublishResponse:
@@ -148,9 +148,9 @@ def test_both_receivers_verify_what_was_delivered(
     python_receiver.verify(signature=signature, body=body, url=place.url)
     assert javascript("verify", signature=signature, body=body, url=place.url) == {"valid": True}
 
-    with pytest.raises(SignatureError, match="Invalid body hash"):
+    with pytest.raises(SignatureError):
         python_receiver.verify(signature=signature, body=body + " ", url=place.url)
-    with pytest.raises(SignatureError, match="Invalid subject"):
+    with pytest.raises(SignatureError):
         python_receiver.verify(signature=signature, body=body, url=place.url + "&more")
 
 
@@ -183,7 +183,7 @@ def test_message_is_read_back(python: QStash, sink: SinkProcess):
     assert message.headers["X-Order"] == ["7"]
     assert message.headers["Content-Type"] == ["application/json"]
     assert 0 <= message.created_at - before_ms + 1000 * CLOCKS_S < 60_000
-    assert message.not_before - message.created_at == 600_000
+    assert round((message.not_before - message.created_at) / 1000) == 600
     assert message.caller_ip == "127.0.0.1"
     python.message.cancel(published.message_id)
 
@@ -199,5 +199,5 @@ def test_a_refusal_is_an_error_that_says_why(python: QStash, server: Server):
         publish_json(python, url="http://127.0.0.1:9/", body={}, delay="soon")
     with pytest.raises(QStashError, match="status: 404"):
         python.message.get("msg_unknown")
-    with pytest.raises(QStashError, match="status: 401"):
-        publish_json(QStash("not-a-token", base_url=server.url), url="http://127.0.0.1:9/", body={})
+    with python_client(server.url, "not-a-token") as stranger, pytest.raises(QStashError, match="status: 401"):
+        publish_json(stranger, url="http://127.0.0.1:9/", body={})

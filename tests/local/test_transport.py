@@ -509,7 +509,7 @@ def test_a_cancelled_request_leaves_no_connection(run: Run):
     async def test() -> None:
         async with endpoint(silence, OK) as it, sender() as http:
             sending = asyncio.create_task(http.send(post(it.url())))
-            while not it.requests:  # noqa: ASYNC110  # the endpoint counts; it has no event for each request
+            while not it.requests:  # the endpoint counts; it has no event for each request
                 await asyncio.sleep(0.01)
             sending.cancel()
             with pytest.raises(asyncio.CancelledError):

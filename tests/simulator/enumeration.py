@@ -26,7 +26,7 @@ def plans(sites: list[str]) -> Iterator[tuple[int, str]]:
     seen: Counter[str] = Counter()
     for number, site in enumerate(sites):
         seen[site] += 1
-        if seen[site] <= 5:
+        if seen[site] <= 4:
             for fault in faults_of(site):
                 yield number, fault
 

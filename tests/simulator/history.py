@@ -20,6 +20,13 @@ from simulator.world import ACCOUNT, CRASHES, World
 _FINAL = ("DELIVERED", "FAILED", "CANCELED")
 #: Virtual time after which everything accepted must have ended.
 _PATIENCE_S = 4 * 3600
+#: The waits before retries, as documented, and the longest that the endpoint takes.
+_WAITS_MS = (10_000, 30_000, 60_000, 120_000, 240_000)
+_ATTEMPT_MS = 250
+#: A reminder is visited by the next tick.
+_LATE_MS = 65_000
+#: The look comes two minutes after the end of the minute in which a message was accepted, with the next tick.
+_LOOK_MS = 245_000
 
 
 @dataclass(frozen=True)
@@ -131,6 +138,7 @@ class History:
         for told in self.told:
             wrong += self._check_end(told, crashes, lost_answers)
         wrong += self._check_dedup(stepped)
+        wrong += self._check_lateness()
         wrong += self._check_cancels(crashes, stepped)
         for arrival in self.world.arrivals:
             wrong += self._check_request(arrival)
@@ -154,6 +162,20 @@ class History:
             wrong.append(f"{told.message_id} is CANCELED but nobody asked for it")
         if len(mine) > 1 + told.spec.retries + crashes:
             wrong.append(f"{told.message_id}: {len(mine)} attempts, {told.spec.retries} retries, {crashes} crashes")
+        return wrong
+
+    def _check_lateness(self) -> list[str]:
+        """A bell that is lost or late costs two ticks at most, or the time until the look has come."""
+        if any(not fault.startswith("bells") and fault != "not_taken" for _, fault in self.world.injected):
+            return []
+        wrong = []
+        for told in self.told:
+            due = told.asked_ms + told.spec.delay_s * 1000
+            for number, arrival in enumerate(a for a in self.world.arrivals if a.message_id == told.message_id):
+                latest = max(due + _LATE_MS, told.answered_ms + _LOOK_MS)
+                if arrival.at_ms > latest:
+                    wrong.append(f"{told.message_id}: attempt {number} came {arrival.at_ms - due} ms late")
+                due = arrival.at_ms + _ATTEMPT_MS + _WAITS_MS[min(number, len(_WAITS_MS) - 1)]
         return wrong
 
     def _check_dedup(self, stepped: bool) -> list[str]:

@@ -37,6 +37,7 @@ async def late_dedup(history: History) -> None:
     await history.publish(spec)
     await asyncio.sleep(400)
     await history.publish(spec)
+    await asyncio.sleep(250)
 
 
 async def retried(history: History) -> None:
@@ -63,12 +64,14 @@ async def cancelled_early(history: History) -> None:
         await asyncio.sleep(5)
         await history.cancel(told.message_id)
         await history.cancel(told.message_id)
+        await asyncio.sleep(40)
 
 
 async def cancelled_at_work(history: History) -> None:
     told = await history.publish(Spec("a", fails=1))
     if told:
         await history.cancel(told.message_id)
+        await asyncio.sleep(20)
 
 
 async def cancelled_between_retries(history: History) -> None:
@@ -76,11 +79,19 @@ async def cancelled_between_retries(history: History) -> None:
     if told:
         await asyncio.sleep(5)
         await history.cancel(told.message_id)
+        await asyncio.sleep(20)
 
 
 async def far_delay(history: History) -> None:
     """Beyond what a bell carries: the look and the reminders bring it."""
     await history.publish(Spec("a", delay_s=1200))
+    await asyncio.sleep(1250)
+
+
+async def farther_delay(history: History) -> None:
+    """Due when the second look has passed too: the reminder alone brings it."""
+    await history.publish(Spec("a", delay_s=2700))
+    await asyncio.sleep(2750)
 
 
 async def early_bell(history: History) -> None:
@@ -92,6 +103,29 @@ async def early_bell(history: History) -> None:
         history.world.bell_rings(ref, history.world.epoch)
         await asyncio.sleep(9.5)
         history.world.bell_rings(ref, history.world.epoch)
+
+
+async def power_cut_at_work(history: History) -> None:
+    """The power fails in the middle of an attempt, when the look has passed; what is struck then is the recovery."""
+    await together(history.publish(Spec("a", delay_s=400)), history.publish(Spec("b", delay_s=399)))
+    history.world.arm("sender.send", "kill_before" if history.world.machine else "freeze_before", skip=1)
+    await asyncio.sleep(420)
+    if not history.world.machine:
+        await asyncio.sleep(400)
+
+
+async def store_busy_at_the_settle(history: History) -> None:
+    history.world.arm("_write_settled", "busy")
+    await history.publish(Spec("a"))
+    await asyncio.sleep(5)
+
+
+async def frozen_beyond_the_lease(history: History) -> None:
+    """A worker stops in the middle; its lease runs out and another takes over; then it goes on."""
+    history.world.arm("sender.send", "freeze_after")
+    told = await history.publish(Spec("a", delay_s=130, fails=1))
+    if told:
+        await history.watch(told.message_id, 30)
 
 
 SCRIPTS: dict[str, Script] = {
@@ -108,7 +142,11 @@ SCRIPTS: dict[str, Script] = {
         cancelled_at_work,
         cancelled_between_retries,
         far_delay,
+        farther_delay,
         early_bell,
+        power_cut_at_work,
+        store_busy_at_the_settle,
+        frozen_beyond_the_lease,
     )
 }
 

@@ -48,7 +48,7 @@ def test_a_reminder_deleted_before_the_new_one_is_written(monkeypatch: pytest.Mo
             await self._ports.doorbell.ring(bells)
 
     monkeypatch.setattr(Look, "_move_reminders", delete_first)
-    assert objections("far_delay")
+    assert objections("farther_delay")
 
 
 def test_a_cursor_moved_before_the_reminders(monkeypatch: pytest.MonkeyPatch) -> None:

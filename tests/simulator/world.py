@@ -228,6 +228,8 @@ class World:
         self.machine = machine
         #: Fault by the number of the port call that it strikes.
         self.plan = plan or {}
+        #: (part of a site, fault, calls to let pass): a history's own faults, besides the plan's.
+        self._armed: list[tuple[str, str, int]] = []
         self.calls = 0
         self.sites: list[str] = []
         self.injected: Counter[tuple[str, str]] = Counter()
@@ -350,7 +352,7 @@ class World:
         number, self.calls = self.calls, self.calls + 1
         site = f"{actor.role} {sys._getframe(2).f_code.co_qualname} {verb}"
         self.sites.append(site)
-        fault = self.plan.get(number, "") if self.faults_armed else ""
+        fault = (self.plan.get(number, "") if self.faults_armed else "") or self._armed_fault(site)
         if fault and fault in faults_of(site):
             self.injected[site, fault] += 1
         elif fault == "commit_fails":
@@ -395,6 +397,20 @@ class World:
                 return NoAnswer("simulated: the answer was lost")
             raise Unavailable("simulated: the answer was lost")
         return result
+
+    def arm(self, part: str, fault: str, skip: int = 0) -> None:
+        """Strikes one call whose site has this part, after `skip` others."""
+        self._armed.append((part, fault, skip))
+
+    def _armed_fault(self, site: str) -> str:
+        for number, (part, fault, skip) in enumerate(self._armed):
+            if part in site:
+                if skip:
+                    self._armed[number] = (part, fault, skip - 1)
+                    return ""
+                del self._armed[number]
+                return fault
+        return ""
 
     async def _live(self, actor: Actor) -> None:
         if actor.dead.is_set():

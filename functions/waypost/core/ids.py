@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from waypost.core.ports import Randomness
@@ -25,6 +26,7 @@ def make_message_id(place: Place, random: Randomness) -> str:
     return _PREFIX + _base62(number, _LENGTH)
 
 
+@functools.lru_cache(maxsize=4096)
 def place_of(message_id: str) -> Place | None:
     """None if the text is no id of ours."""
     text = message_id[len(_PREFIX) :]

@@ -33,6 +33,7 @@ CREATE INDEX items_by_ttl ON items (ttl) WHERE ttl IS NOT NULL;
 PRAGMA user_version = {_VERSION};
 """
 
+_PUT = "REPLACE INTO items (pk, sk, item, ttl) VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM items WHERE pk = ? AND sk = ?"
 _GET = "SELECT item FROM items WHERE pk = ? AND sk = ?"
 _QUERY = "SELECT sk, item FROM items WHERE pk = ? AND sk BETWEEN ? AND ? ORDER BY sk LIMIT ?"
@@ -73,7 +74,7 @@ def _blocks(rows: list[Row]) -> Iterator[list[Row]]:
 @functools.cache
 def _put(count: int) -> str:
     """The statement that writes so many rows."""
-    return f"REPLACE INTO items (pk, sk, item, ttl) VALUES {', '.join(['(?, ?, ?, ?)'] * count)}"
+    return _PUT + ", (?, ?, ?, ?)" * (count - 1)
 
 
 class SqliteStore:

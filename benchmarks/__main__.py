@@ -1,0 +1,56 @@
+"""`make bench ARGS="startup|speed|flat"`: what was measured, printed. Nothing here is part of the tests."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.fill import fill
+from benchmarks.load import ROOT, free_port, measure, process, wait_for
+
+
+def startup() -> None:
+    """How long a second start takes until it serves, with and without its imports."""
+    imports_alone = [sys.executable, "-c", "import waypost.local.__main__"]
+    environment = {"PYTHONPATH": str(ROOT / "functions")}
+    with tempfile.TemporaryDirectory() as folder:
+        takes, imports = [], []
+        for _ in range(6):
+            start = time.monotonic()
+            subprocess.run(imports_alone, check=True, env=environment)
+            imports.append(time.monotonic() - start)
+            port, start = free_port(), time.monotonic()
+            with process(sys.executable, "-m", "waypost.local", WAYPOST_DATA=folder, WAYPOST_PORT=str(port)):
+                takes.append(wait_for(f"http://127.0.0.1:{port}/healthz") - start)
+        whole, alone = statistics.median(takes[1:]), statistics.median(imports[1:])
+        print(f"serves after {whole:.2f} s; interpreter and imports alone take {alone:.2f} s")
+
+
+def speed(count: int = 10_000) -> None:
+    for size in (256, 1024):
+        with tempfile.TemporaryDirectory() as folder:
+            runs = [measure(Path(folder), count, size=size) for _ in range(3)]
+            print(f"{size} B: delivered/s {[round(run) for run in runs]}, median {statistics.median(runs):.0f}")
+
+
+def flat(count: int = 10_000, pairs: int = 5, stored: int = 1_000_000) -> None:
+    """Delivered a second with so many messages stored, over that with 1,000; alternating pairs."""
+    with tempfile.TemporaryDirectory() as few, tempfile.TemporaryDirectory() as many:
+        fill(Path(few), delivered=900, delayed=100)
+        fill(Path(many), delivered=stored * 9 // 10, delayed=stored // 10)
+        ratios = []
+        for _ in range(pairs):
+            low, high = measure(Path(few), count), measure(Path(many), count)
+            ratios.append(high / low)
+            print(f"with 1,000: {low:.0f}/s, with {stored:,}: {high:.0f}/s, ratio {high / low:.3f}", flush=True)
+        print(f"median ratio {statistics.median(ratios):.3f}")
+
+
+if __name__ == "__main__":
+    wanted = sys.argv[1:] or ["startup", "speed", "flat"]
+    for name in wanted:
+        {"startup": startup, "speed": speed, "flat": flat}[name]()

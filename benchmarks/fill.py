@@ -1,0 +1,63 @@
+"""A data folder as it looks after months: messages delivered long ago, others delayed by a week, the look past all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from waypost.core.ids import Place, make_message_id
+from waypost.core.message import STATE_OUTLIVES_MS, Message, Phase
+from waypost.core.policy import DAY, MINUTE
+from waypost.core.ports import Put
+from waypost.core.reminder import reminder
+from waypost.engines.embedded.sqlite import SqliteStore
+from waypost.engines.embedded.table import EmbeddedTable
+
+_A_MINUTE = 1_000
+_BATCH = 2_000
+
+
+async def _fill(table: EmbeddedTable, delivered: int, delayed: int) -> None:
+    now = time.time_ns() // 1_000_000
+    first = now // MINUTE - 10 - (delivered + delayed) // _A_MINUTE
+    puts: list[Put] = []
+    for number in range(delivered + delayed):
+        minute = first + number // _A_MINUTE
+        late = number >= delivered
+        message = Message(
+            id=make_message_id(Place(minute, 0), os.urandom),
+            account="defaultUser",
+            url="http://127.0.0.1:9/in",
+            method="POST",
+            headers=(("Content-Type", "application/json"),),
+            created_ms=minute * MINUTE,
+            due_ms=now + 7 * DAY if late else minute * MINUTE,
+            retries=3,
+            timeout_ms=60_000,
+            caller_ip="127.0.0.1",
+            body={"raw": b"x" * 256},
+            ttl_ms=now + 30 * DAY,
+        )
+        puts.append(Put(message.to_item()))
+        if late:
+            puts.append(reminder(message.ref, message.due_ms, 1))
+        else:
+            pk, sk = message.state_key
+            state = {"state": Phase.DELIVERED.value, "ended": message.created_ms, "retried": 0}
+            ttl = (message.ttl_ms + STATE_OUTLIVES_MS) // 1000
+            puts.append(Put({"pk": pk, "sk": sk, "v": 1, "ttl": ttl, **state}))
+        if len(puts) >= _BATCH:
+            await table.write_many(puts)
+            puts.clear()
+    await table.write_many(puts)
+    await table.write(Put({"pk": "cursor", "sk": "look", "v": 1, "minute": now // MINUTE - 3}))
+
+
+def fill(folder: Path, *, delivered: int, delayed: int) -> None:
+    store = SqliteStore(folder / "waypost.db")
+    try:
+        asyncio.run(_fill(EmbeddedTable(store), delivered, delayed))
+    finally:
+        store.close()
