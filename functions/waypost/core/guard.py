@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -31,6 +32,7 @@ _MAX_NAME = 253
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
 
+@functools.lru_cache(maxsize=1024)
 def canonical_host(host: str) -> str:
     """The host of a URL as it is looked up: a lower-case ASCII name without final dot, or an address in its usual
     notation without brackets and zone. Raises ValueError with a sentence if it is neither.

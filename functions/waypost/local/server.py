@@ -24,6 +24,7 @@ from waypost.engines.embedded.table import EmbeddedTable
 from waypost.local.clock import SystemClock
 from waypost.local.dispatch import Dispatcher
 from waypost.local.door import Door
+from waypost.local.randomness import SystemRandomness
 from waypost.local.transport import HttpSender
 from waypost.wiring import LocalSettings, Service, assemble
 
@@ -56,7 +57,7 @@ async def serve(settings: LocalSettings, listener: socket.socket, store: SqliteS
     blobs = FolderBlobs(settings.data / "blobs")
     guard = Guard(settings.allowed_networks)
     sender = HttpSender(guard, ca_file=settings.ca_file)
-    ports = Ports(table, doorbell, blobs, sender, clock, os.urandom)
+    ports = Ports(table, doorbell, blobs, sender, clock, SystemRandomness())
     policy = replace(settings.policy, boot=random_name(os.urandom))
     service = assemble(ports, policy, settings.accounts, guard)
     await service.look.open()
