@@ -20,6 +20,7 @@ from waypost.engines.embedded.table import EmbeddedTable
 from waypost.wiring import assemble
 
 T = TypeVar("T")
+PUBLISH = "/v2/publish/https://example.com/in"
 NOW_MS = 1_790_000_000_000
 ONE = Account("one", "token-one", SigningKeys("sig_" + "a" * 32, "sig_" + "b" * 32))
 TWO = Account("two", "token-two", SigningKeys("sig_" + "c" * 32, "sig_" + "d" * 32))

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 
-from support import NOW_MS, ONE, TWO, Desk, with_desk
+from support import NOW_MS, ONE, PUBLISH, TWO, Desk, with_desk
 from waypost.core.guard import Guard
 from waypost.core.policy import DAY, MINUTE, Policy
 from waypost.core.ports import Answer, NoAnswer
-
-PUBLISH = "/v2/publish/https://example.com/in"
 
 
 def test_a_message_is_accepted_delivered_and_read(tmp_path: Path) -> None:

@@ -8,7 +8,20 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "functions" / "waypost"
 #: What the core may import besides itself: nothing that knows AWS, the web, sockets, threads or the environment.
 _CORE_MAY = {"__future__", "base64", "collections", "dataclasses", "datetime", "decimal", "email", "enum", "hashlib"}
-_CORE_MAY |= {"functools", "hmac", "ipaddress", "json", "math", "re", "sys", "typing", "unicodedata", "urllib", "zlib", "waypost"}
+_CORE_MAY |= {
+    "functools",
+    "hmac",
+    "ipaddress",
+    "json",
+    "math",
+    "re",
+    "sys",
+    "typing",
+    "unicodedata",
+    "urllib",
+    "zlib",
+    "waypost",
+}
 
 
 def imports(file: Path) -> set[str]:
