@@ -29,7 +29,9 @@ class Harness(Protocol):
         """From now on nothing is committed, until `release`. Needs "held commits"."""
         ...
 
-    def release(self) -> None: ...
+    def release(self, commits: int | None = None) -> None:
+        """Lets so many commits pass and holds the next (None: lets all pass)."""
+        ...
 
     def fail_next_commit(self) -> None:
         """The next commit fails and takes no effect. Needs "held commits"."""
@@ -48,8 +50,9 @@ class Harness(Protocol):
 
 class _Store(SqliteStore):
     def __init__(self, path: Path) -> None:
-        self.gate = threading.Event()
-        self.gate.set()
+        self.gate = threading.Condition()
+        #: How many commits may pass; None: all.
+        self.may_pass: int | None = None
         self.dead = False
         self.fail_next = False
         self.lose_next = False
@@ -59,7 +62,10 @@ class _Store(SqliteStore):
         super().commit(rows, lambda error: None if self.dead else done(error))
 
     def _transact(self, rows: Sequence[Row]) -> None:
-        self.gate.wait()
+        with self.gate:
+            self.gate.wait_for(lambda: self.may_pass != 0 or self.dead)
+            if self.may_pass:
+                self.may_pass -= 1
         if self.dead:
             raise RuntimeError("the process is dead")
         if self.fail_next:
@@ -89,12 +95,13 @@ class SqliteHarness:
         return await self.open()
 
     def hold_commits(self) -> None:
-        assert self._store
-        self._store.gate.clear()
+        self.release(0)
 
-    def release(self) -> None:
+    def release(self, commits: int | None = None) -> None:
         assert self._store
-        self._store.gate.set()
+        with self._store.gate:
+            self._store.may_pass = commits
+            self._store.gate.notify()
 
     def fail_next_commit(self) -> None:
         assert self._store
@@ -110,8 +117,9 @@ class SqliteHarness:
 
     def close(self) -> None:
         if self._store:
-            self._store.dead = True
-            self._store.gate.set()
+            with self._store.gate:
+                self._store.dead = True
+                self._store.gate.notify()
             self._store.close()
 
 

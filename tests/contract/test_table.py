@@ -513,6 +513,23 @@ async def test_nothing_is_answered_that_a_crash_can_undo(engine: Harness) -> Non
 
 
 @pytest.mark.needs("held commits")
+async def test_what_rests_on_two_commits_waits_for_the_later(engine: Harness) -> None:
+    table = await engine.open()
+    engine.hold_commits()
+    first = await started(table.write(Put(item("a"))))
+    second = await started(table.write(Put(item("b"))))
+    both = [Key("p", "a"), Key("p", "b")]
+    reads = await started(table.get_many(both), table.get_many(both[::-1]), table.query("p"), table.get(both[1]))
+    [page] = await started(table.query("p", limit=1, newest_first=True))
+    [early] = await started(table.get(both[0]))
+    engine.release(1)
+    await asyncio.gather(*first, early)
+    await turns()
+    assert not any(task.done() for task in [*second, *reads, page])
+    assert await keys(await engine.crash()) == ["a"]
+
+
+@pytest.mark.needs("held commits")
 async def test_decisions_stack_over_several_commits_to_come(engine: Harness) -> None:
     table = await engine.open()
     engine.hold_commits()

@@ -92,6 +92,8 @@ class History:
 
     async def look_up(self, message_id: str) -> str | None:
         """Reads the state; a final one once answered must never change."""
+        # What is asked before somebody else hears of the end may still tell of the time before it.
+        before = self.final.get(message_id)
         reply = await self.world.ask("GET", f"/v2/messages/{message_id}")
         if reply is None or reply.status == 503:
             return None
@@ -99,11 +101,10 @@ class History:
             self.wrong.append(f"{message_id} was accepted and is answered {reply.status}")
             return None
         state = str(reply.content["state"])
-        before = self.final.get(message_id)
         if before and before != state:
             self.wrong.append(f"{message_id} was {before} and is now {state}")
-        elif state in _FINAL:
-            self.final[message_id] = state
+        elif state in _FINAL and self.final.setdefault(message_id, state) != state:
+            self.wrong.append(f"{message_id} ended as {self.final[message_id]} and as {state}")
         return state
 
     async def watch(self, message_id: str, every_s: float = 20) -> None:

@@ -12,6 +12,7 @@ from simulator.scripts import SCRIPTS, drawn, drawn_faults
 from simulator.world import faults_of
 
 SEEDS = range(1, 301)
+FAULTS_EACH = 5
 _struck: Counter[tuple[str, str]] = Counter()
 
 
@@ -28,6 +29,7 @@ def test_no_promise_breaks_in_drawn_histories(block: int) -> None:
     problems = {}
     for seed in SEEDS[block * 50 : (block + 1) * 50]:
         history = run_seed(seed)
+        assert sum(history.world.injected.values()) == FAULTS_EACH
         if found := history.check():
             problems[seed] = found
     assert problems == {}
@@ -53,4 +55,4 @@ def test_every_reachable_port_call_was_struck_by_every_fault(request: pytest.Fix
 
 
 def run_seed(seed: int) -> History:
-    return run(seed, drawn(seed), machine=seed % 2 == 0, plan=drawn_faults(seed))
+    return run(seed, drawn(seed), machine=seed % 2 == 0, plan=drawn_faults(seed, FAULTS_EACH))

@@ -227,7 +227,7 @@ class World:
         self.loop = SimLoop(random.Random(self.rng.random()))
         self.machine = machine
         #: Fault by the number of the port call that it strikes.
-        self.plan = plan or {}
+        self.plan = dict(sorted((plan or {}).items()))
         #: (part of a site, fault, calls to let pass): a history's own faults, besides the plan's.
         self._armed: list[tuple[str, str, int]] = []
         self.calls = 0
@@ -352,7 +352,7 @@ class World:
         number, self.calls = self.calls, self.calls + 1
         site = f"{actor.role} {sys._getframe(2).f_code.co_qualname} {verb}"
         self.sites.append(site)
-        fault = (self.plan.get(number, "") if self.faults_armed else "") or self._armed_fault(site)
+        fault = self._planned_fault(number, site) or self._armed_fault(site)
         if fault and fault in faults_of(site):
             self.injected[site, fault] += 1
         elif fault == "commit_fails":
@@ -397,6 +397,15 @@ class World:
                 return NoAnswer("simulated: the answer was lost")
             raise Unavailable("simulated: the answer was lost")
         return result
+
+    def _planned_fault(self, number: int, site: str) -> str:
+        """The plan's fault for this call, or one planned for an earlier call that it did not fit."""
+        if self.faults_armed:
+            for at, fault in self.plan.items():
+                if at <= number and (fault in faults_of(site) or fault == "commit_fails"):
+                    del self.plan[at]
+                    return fault
+        return ""
 
     def arm(self, part: str, fault: str, skip: int = 0) -> None:
         """Strikes one call whose site has this part, after `skip` others."""

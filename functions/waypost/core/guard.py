@@ -97,10 +97,14 @@ class Guard:
     def __init__(self, allowed: Sequence[str] = (), never: Sequence[str] = ()) -> None:
         self._allowed = tuple(map(ip_network, allowed))
         self._never = _METADATA + tuple(map(ip_network, never))
+        self._refusal_of = functools.lru_cache(maxsize=1024)(self._judge_host)
         self._localhost = any(_within(address, self._allowed) for address in _LOOPBACKS)
 
     def refuse_host(self, host: str) -> str | None:
         """Why a URL's host is not allowed, as far as that can be said without looking it up; None: it is."""
+        return self._refusal_of(host)
+
+    def _judge_host(self, host: str) -> str | None:
         try:
             name = canonical_host(host)
         except ValueError as wrong:

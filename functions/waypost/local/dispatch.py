@@ -26,6 +26,7 @@ class Dispatcher:
         self._slots = FairSlots(slots)
         self._tasks: set[asyncio.Task[None]] = set()
         self._most_waiting = 64 * slots
+        self._draining = False
         self._room = asyncio.Event()
         self._room.set()
 
@@ -37,7 +38,8 @@ class Dispatcher:
             self._start(self._arrive(ref))
 
     async def drain(self) -> None:
-        """Waits for the attempts under way."""
+        """Waits for the attempts under way; what waits for a slot is left to the next start."""
+        self._draining = True
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -78,7 +80,7 @@ class Dispatcher:
 
     def _release(self, host: str) -> None:
         self._slots.free(host)
-        while turn := self._slots.next():
+        while not self._draining and (turn := self._slots.next()):
             self._start(self._resume(*turn))
         if len(self._tasks) + self._slots.waiting < self._most_waiting:
             self._room.set()
