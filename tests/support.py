@@ -66,6 +66,13 @@ class FakeSender:
         return self.answers.pop(0) if self.answers else Answer(200, (), b"")
 
 
+def given_body(body: bytes) -> Callable[[], Coroutine[Any, Any, bytes]]:
+    async def read() -> bytes:
+        return body
+
+    return read
+
+
 class Desk:
     """One service and its surroundings."""
 
@@ -96,7 +103,7 @@ class Desk:
         given = list((headers or {}).items())
         if token:
             given.append(("Authorization", f"Bearer {token}"))
-        return await self.service.api.answer(Call(method, path, query, given, body, "192.0.2.7"))
+        return await self.service.api.answer(Call(method, path, query, given, given_body(body), "192.0.2.7"))
 
     async def publish(self, headers: dict[str, str] | None = None, body: bytes = b"x", **how: Any) -> str:
         reply = await self.call("POST", "/v2/publish/https://example.com/in", headers, body, **how)

@@ -347,7 +347,10 @@ def test_tokens_keys_and_accounts_are_apart(tmp_path: Path) -> None:
         ("PUT", "/v2/keys", 405, "use GET"),
         ("POST", "/v2/publish/v2/publish/https://example.com", 404, "QSTASH_URL must be"),
         ("GET", "/v2/publish/v2/keys", 404, "QSTASH_URL must be"),
-        ("POST", "/v2/publish/", 404, "no route"),
+        ("POST", "/v2/publish/", 400, "invalid destination url"),
+        ("POST", "/v2/publish/base/v2/publish/https://example.com", 404, "QSTASH_URL must be"),
+        ("HEAD", "/healthz", 200, ""),
+        ("PUT", "/v2/queues", 404, ""),
         ("GET", "/v2/messages/", 404, "no route"),
         ("GET", "/v2/nothing", 404, "no route"),
         ("POST", "/v2/enqueue/q/https://example.com", 404, "not served"),
@@ -412,3 +415,87 @@ def test_a_private_destination_is_refused_unless_its_network_is_named(tmp_path: 
 
     with_desk(tmp_path / "a", refused)
     with_desk(tmp_path / "b", taken, guard=Guard(["127.0.0.0/8"]))
+
+
+def test_a_setting_given_twice_is_refused_and_a_forwarded_header_joined(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        reply = await desk.call("POST", PUBLISH, {"Upstash-Delay": "1s", "upstash-delay": "2s"})
+        assert reply.status == 400
+        assert "given twice" in reply.content["error"]
+        await desk.publish({"Upstash-Forward-A": "1", "upstash-forward-a": "2", "Upstash-Forward-User-Agent": "mine"})
+        await desk.deliver()
+        headers = [(n, v) for n, v in desk.sender.sent[0].headers if n in ("A", "User-Agent")]
+        assert headers == [("A", "1, 2"), ("User-Agent", "mine")]
+
+    with_desk(tmp_path, test)
+
+
+def test_headers_beyond_what_an_item_holds_are_refused_before_anything_is_stored(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        headers = {f"Upstash-Forward-H{n}": "x" * 1000 for n in range(70)} | {"Upstash-Deduplication-Id": "d"}
+        reply = await desk.call("POST", PUBLISH, headers)
+        assert reply.status == 400
+        assert "WAYPOST_MAX_HEADERS" in reply.content["error"]
+        assert (await desk.call("POST", PUBLISH, {"Upstash-Deduplication-Id": "d"})).status == 201
+
+    with_desk(tmp_path, test)
+
+
+def test_empty_settings_ask_for_nothing(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        empty = {"Content-Type": "", "Upstash-Delay": "", "Upstash-Label": "", "Upstash-Header-Forward": "false"}
+        assert (await desk.seen(await desk.publish(empty)))["header"] == {}
+
+    with_desk(tmp_path, test)
+
+
+def test_a_foreign_authorization_leaves_the_query_s_token_in_force(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        headers = {"Authorization": "Basic abc"}
+        reply = await desk.call("POST", PUBLISH, headers, query=f"qstash_token={ONE.token}", token=None)
+        assert reply.status == 201
+
+    with_desk(tmp_path, test)
+
+
+def test_what_is_given_back_before_a_stop_is_neither_crash_nor_retry(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        message_id = await desk.publish()
+        started = asyncio.Event()
+
+        async def hang(request: object) -> Answer:
+            started.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        desk.sender.send, send = hang, desk.sender.send  # type: ignore[assignment, method-assign]
+        attempt = asyncio.ensure_future(desk.deliver())
+        await started.wait()
+        await desk.service.deliverer.let_go()
+        attempt.cancel()
+        assert (await desk.seen(message_id))["state"] == "RETRY"
+        desk.sender.send = send  # type: ignore[method-assign]
+        message = await desk.service.deliverer.find(f"one#{message_id}")
+        assert message
+        await desk.service.deliverer.deliver(message)
+        assert dict(desk.sender.sent[0].headers)["Upstash-Retried"] == "0"
+        assert (await desk.seen(message_id))["state"] == "DELIVERED"
+
+    with_desk(tmp_path, test)
+
+
+def test_a_body_that_is_gone_is_a_failed_attempt_that_says_so(tmp_path: Path) -> None:
+    import random
+    import shutil
+
+    async def test(desk: Desk) -> None:
+        message_id = await desk.publish({"Upstash-Retries": "0"}, random.Random(1).randbytes(20_000))
+        shutil.rmtree(tmp_path / "blobs")
+        await desk.deliver()
+        state = await desk.call("GET", f"/v2/messages/{message_id}")
+        assert state.status == 503
+        assert "missing" in state.content["error"]
+        assert desk.sender.sent == []
+        assert desk.rung.bells == []
+
+    with_desk(tmp_path, test)

@@ -18,7 +18,7 @@ from waypost.core.guard import Guard
 from waypost.core.message import Phase
 from waypost.core.messages import Messages, Seen
 from waypost.core.policy import Policy
-from waypost.core.ports import Busy, Ports, Unavailable
+from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
 
@@ -33,7 +33,8 @@ class Call:
     path: str
     query: str
     headers: Sequence[tuple[str, str]]
-    body: bytes
+    #: Reads the whole body; asked only when the caller is known. Raises TooMuch.
+    read_body: Callable[[], Awaitable[bytes]]
     caller_ip: str
 
 
@@ -82,7 +83,7 @@ class Api:
     async def answer(self, call: Call) -> Reply:
         """Never raises: what went wrong is an answer."""
         try:
-            if call.path == "/healthz" and call.method == "GET":
+            if call.path == "/healthz" and call.method in ("GET", "HEAD"):
                 return Reply(200, {"status": "ok"})
             route, match = self._route(call)
             account = self._authenticate(call)
@@ -91,6 +92,8 @@ class Api:
             return await route.handle(self, call, account, match)
         except _NotAllowed as wrong:
             return Reply(405, {"error": str(wrong)}, [("allow", wrong.allow)])
+        except TooLarge as wrong:
+            return Reply(413, {"error": f"the message is too large to be stored, make it smaller: {wrong}"})
         except Refused as refused:
             return Reply(_STATUS[type(refused)], {"error": str(refused)})
         except (Busy, Unavailable) as failed:
@@ -102,7 +105,7 @@ class Api:
             return Reply(500, {"error": "internal error; the server's log tells more"})
 
     def _route(self, call: Call) -> tuple[Route, re.Match[str]]:
-        if re.match(r"/v2/publish/+(v2|llm)/", call.path):
+        if _DOUBLED.match(call.path):
             raise NotFound(
                 f"{shown(call.path)} is not served: QSTASH_URL must be the server's address alone, such as"
                 " http://127.0.0.1:8080, without /v2/publish"
@@ -112,44 +115,46 @@ class Api:
             match = route.pattern.fullmatch(call.path)
             if match and route.method == call.method:
                 return route, match
-            if match:
+            if match and route.handle:
                 allowed.add(route.method)
+            elif match:
+                raise NotFound(f"{call.method} {shown(call.path)} is not served by this version")
         if allowed:
             raise _NotAllowed(call.method, call.path, ", ".join(sorted(allowed)))
         raise NotFound(f"there is no route {call.method} {shown(call.path)}")
 
     def _authenticate(self, call: Call) -> str:
-        token = next((value for name, value in split_control_keys(call.query)[1] if name == "qstash_token"), "")
+        token = ""
         for name, value in call.headers:
-            if name.lower() == "authorization":
-                scheme, _, credentials = value.strip().partition(" ")
-                if scheme.lower() != "bearer":
-                    raise Unauthorized(
-                        "unable to authenticate: send Authorization: Bearer <token>, or ?qstash_token=<token>"
-                    )
-                token = credentials.strip()
+            if name.lower() == "authorization" and value.strip().lower().startswith("bearer "):
+                token = value.strip()[len("bearer ") :].strip()
+        if not token and "qstash" in call.query.lower():
+            token = next((value for name, value in split_control_keys(call.query)[1] if name == "qstash_token"), "")
         if not token:
             raise Unauthorized(
-                "unable to authenticate: no token; send Authorization: Bearer <token>, or ?qstash_token="
+                "unable to authenticate: no token; send Authorization: Bearer <token>, or ?qstash_token=<token>"
             )
         account = self._tokens.account(token)
         if account is None:
-            raise Unauthorized("unable to authenticate: invalid token")
+            raise Unauthorized(
+                "unable to authenticate: invalid token; Authorization or qstash_token must hold this server's token,"
+                " which it prints when it starts"
+            )
         return account
 
     # Handlers --------------------------------------------------------------------------------------------------------
 
     async def publish(self, call: Call, account: str, match: re.Match[str]) -> Reply:
-        if len(call.body) > self._policy.max_body:
+        url, ours = read_destination(match["destination"], call.query, self._guard)
+        body = await call.read_body()
+        if len(body) > self._policy.max_body:
             raise TooMuch(body_too_large(self._policy))
-        query, ours = split_control_keys(call.query)
-        url = read_destination(match["destination"], query, self._guard)
         request = read_settings(
             call.headers,
             ours,
             account=account,
             url=url,
-            body=call.body,
+            body=body,
             caller_ip=call.caller_ip,
             policy=self._policy,
             now_ms=self._ports.clock.now_ms(),
@@ -233,10 +238,12 @@ def _not_served(methods: str, pattern: str) -> list[Route]:
 
 
 _SEGMENT = "[^/]+"
+#: A base URL that ends in a route, so that the SDK's own route follows it.
+_DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm)/", re.IGNORECASE)
 
 #: Every route there is. What QStash has and this version has not is named, so that nobody wonders.
 ROUTES: Sequence[Route] = [
-    _route("POST", r"/v2/publish/(?P<destination>.+)", Api.publish),
+    _route("POST", r"/v2/publish/(?P<destination>.*)", Api.publish),
     _route("GET", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.get_message),
     _route("DELETE", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.cancel_message),
     _route("GET", r"/v2/keys", Api.get_keys),

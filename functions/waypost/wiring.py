@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from waypost.api import Api
@@ -99,9 +101,12 @@ def read_local_settings(environment: Mapping[str, str]) -> LocalSettings:
             " set WAYPOST_PROFILE=server for any other address"
         )
     port = environment.get("WAYPOST_PORT") or "8080"
-    if not port.isdigit() or int(port) > 65535:
+    if not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise SettingError(f'WAYPOST_PORT is "{port}", it must be a port number')
     data = Path(environment.get("WAYPOST_DATA") or ".waypost").absolute()
+    ca_file = environment.get("WAYPOST_CA_FILE") or None
+    if ca_file and not Path(ca_file).is_file():
+        raise SettingError(f'WAYPOST_CA_FILE is "{ca_file}", there is no such file')
     networks = [n.strip() for n in environment.get("WAYPOST_ALLOWED_NETWORKS", "").split(",") if n.strip()]
     try:
         Guard(networks)
@@ -113,9 +118,9 @@ def read_local_settings(environment: Mapping[str, str]) -> LocalSettings:
         port=int(port),
         base_path="/" + path if (path := environment.get("WAYPOST_BASE_PATH", "").strip("/")) else "",
         data=data,
-        accounts=DEVELOPMENT_ACCOUNTS if development else (_own_account(environment, data),),
+        accounts=DEVELOPMENT_ACCOUNTS if development else (_own_account(environment),),
         allowed_networks=(*_LOOPBACK, *networks) if development else networks,
-        ca_file=environment.get("WAYPOST_CA_FILE") or None,
+        ca_file=ca_file,
         policy=read_policy(environment),
     )
 
@@ -130,6 +135,11 @@ def read_policy(environment: Mapping[str, str]) -> Policy:
     policy = Policy(**changed)  # type: ignore[arg-type]
     if policy.backoff not in ("standard", "qstash"):
         raise SettingError(f'WAYPOST_BACKOFF is "{policy.backoff}", it must be standard or qstash')
+    if policy.region not in ("US-EAST-1", "EU-CENTRAL-1"):
+        raise SettingError(f'WAYPOST_REGION is "{policy.region}", the SDKs know US-EAST-1 and EU-CENTRAL-1 alone')
+    for name in ("max_in_flight", "max_body", "max_headers", "max_timeout_ms", "default_timeout_ms", "dedup_window_ms"):
+        if getattr(policy, name) < 1:
+            raise SettingError(f"{policy.setting(name)} must be more than nothing")
     return policy
 
 
@@ -141,25 +151,43 @@ def _figure(name: str, setting: str, text: str) -> object:
         return duration
     if name in ("backoff", "region"):
         return text
-    if not text.isdigit():
+    if not re.fullmatch("[0-9]{1,15}", text):
         raise SettingError(f'{setting} is "{text}", it must be a whole number')
     return int(text)
 
 
-def _own_account(environment: Mapping[str, str], data: Path) -> Account:
-    """The server profile's one account: its token is set, or made at the first start and kept beside the data."""
-    token = environment.get("WAYPOST_TOKEN") or _kept_secret(data / "token")
+def _own_account(environment: Mapping[str, str]) -> Account:
+    """The server profile's one account. Its token is set, or empty until `with_kept_token`."""
+    token = environment.get("WAYPOST_TOKEN", "")
     if any(token == public.token for public in DEVELOPMENT_ACCOUNTS):
         raise SettingError("WAYPOST_TOKEN is the public token of the development profile; choose another")
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise SettingError("WAYPOST_TOKEN must be printable ASCII without blanks, since it stands in a header")
     fresh = SigningKeys(f"sig_{secrets.token_urlsafe(24)}", f"sig_{secrets.token_urlsafe(24)}")
     return Account("main", token, fresh)
 
 
+def with_kept_token(settings: LocalSettings) -> LocalSettings:
+    """Gives an account without a token the one kept in the data folder, made at the first start. The caller holds the
+    folder's lock."""
+    (account, *others) = settings.accounts
+    if account.token:
+        return settings
+    return replace(settings, accounts=(replace(account, token=_kept_secret(settings.data / "token")), *others))
+
+
 def _kept_secret(file: Path) -> str:
-    if file.exists():
-        return file.read_text().strip()
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    file.touch(mode=0o600)
-    token = secrets.token_urlsafe(32)
-    file.write_text(token + "\n")
+    if not file.exists():
+        # Whole or not at all, whatever dies here.
+        fresh = file.with_name("token.new")
+        fresh.touch(mode=0o600)
+        with fresh.open("w") as out:
+            out.write(secrets.token_urlsafe(32) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        fresh.rename(file)
+    file.chmod(0o600)
+    token = file.read_text().strip()
+    if not token:
+        raise SettingError(f"{file} is empty: remove it to get a new token, or set WAYPOST_TOKEN")
     return token

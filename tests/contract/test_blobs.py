@@ -72,7 +72,7 @@ async def test_names_that_lead_elsewhere_are_refused(blobs: FolderBlobs, tmp_pat
         await blobs.put(name, b"x")
     with pytest.raises(ValueError, match="names no blob"):
         await blobs.get(name)
-    assert not (tmp_path / "blobs").exists()  # noqa: ASYNC240 - a test may block
+    assert not (tmp_path / "blobs").exists()
 
 
 async def test_days_go_when_their_class_has_passed(blobs: FolderBlobs, tmp_path: Path) -> None:

@@ -331,7 +331,9 @@ async def test_writes_together_are_distinct_and_at_most_100(engine: Harness) -> 
     table = await engine.open()
     await table.write_together([])
     await table.write_together([Put(item(f"{n:03}")) for n in range(100)])
-    for wrong in ([Put(item(f"x{n:03}")) for n in range(101)], [Put(item("x")), Delete(Key("p", "x"))]):
+    too_many: list[Write] = [Put(item(f"x{n:03}")) for n in range(101)]
+    doubled: list[Write] = [Put(item("x")), Delete(Key("p", "x"))]
+    for wrong in (too_many, doubled):
         with pytest.raises(ValueError, match=r"100|one key"):
             await table.write_together(wrong)
     assert len(await keys(table)) == 100
@@ -701,10 +703,10 @@ def page_of(model: Model, pk: str, limit: int, newest_first: bool) -> list[Any]:
     return found[:limit] + ["more"] * (len(found) > limit)
 
 
-def since_when(history: list[Model], answer: Callable[[Model], Any]) -> int:
+def since_when(answers: Sequence[Any]) -> int:
     """The moment since which the answer has been what it is now: a crash to before it would belie it."""
-    moment = len(history) - 1
-    while moment and answer(history[moment - 1]) == answer(history[-1]):
+    moment = len(answers) - 1
+    while moment and answers[moment - 1] == answers[-1]:
         moment -= 1
     return moment
 
@@ -749,7 +751,7 @@ async def tell(engine: Harness, steps: Sequence[tuple[str, Any]]) -> None:
             model, expected = apply(history[-1], what)
             writes = [to_write(*one) for one in what]
             if isinstance(expected, tuple):
-                moment = since_when(history, lambda model, what=what: apply(model, what)[1])
+                moment = since_when([apply(model, what)[1] for model in history])
             else:
                 history.append(model)
                 moment = 0 if name == "relaxed" else len(history) - 1
@@ -758,10 +760,10 @@ async def tell(engine: Harness, steps: Sequence[tuple[str, Any]]) -> None:
             else:
                 ask(table.write_together(writes), expected if isinstance(expected, tuple) else None, moment)
         elif name == "get":
-            ask(table.get(what), history[-1].get(what), since_when(history, lambda model, key=what: model.get(key)))
+            ask(table.get(what), history[-1].get(what), since_when([model.get(what) for model in history]))
         elif name == "query":
-            moment = since_when(history, lambda model, how=what: page_of(model, *how))
-            ask(ask_page(table, *what), page_of(history[-1], *what), moment)
+            answers = [page_of(model, *what) for model in history]
+            ask(ask_page(table, *what), answers[-1], since_when(answers))
         elif name == "hold":
             await turns()
             engine.hold_commits()

@@ -52,8 +52,9 @@ class TestVfs(apsw.VFS):
         self.lock = threading.RLock()
         super().__init__(name, "")
 
-    def excepthook(self, *raised: Any) -> None:
+    def excepthook(self, *raised: Any) -> bool:
         """An injected fault is no news."""
+        return True
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
         if not flags[0] & (apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_WAL):
@@ -103,8 +104,9 @@ class _File(apsw.VFSFile):
         self._durable = vfs.files[path]
         super().__init__("", name, flags)
 
-    def excepthook(self, *raised: Any) -> None:
+    def excepthook(self, *raised: Any) -> bool:
         """An injected fault is no news."""
+        return True
 
     def xRead(self, amount: int, offset: int) -> bytes:
         self._vfs.reached("read", self._path)

@@ -166,8 +166,9 @@ class History:
         return wrong
 
     def _check_lateness(self) -> list[str]:
-        """A bell that is lost or late costs two ticks at most, or the time until the look has come."""
-        if any(not fault.startswith("bells") and fault != "not_taken" for _, fault in self.world.injected):
+        """One bell that is lost or late costs a tick at most, or the time until the look has come."""
+        others = any(not fault.startswith("bells") and fault != "not_taken" for _, fault in self.world.injected)
+        if others or sum(self.world.injected.values()) > 1:
             return []
         wrong = []
         for told in self.told:

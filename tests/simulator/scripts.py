@@ -120,6 +120,13 @@ async def store_busy_at_the_settle(history: History) -> None:
     await asyncio.sleep(5)
 
 
+async def store_busy_before_the_request(history: History) -> None:
+    """The attempt is claimed and can't be made: it is put back."""
+    history.world.arm("KeyStore.keys", "busy")
+    await history.publish(Spec("a"))
+    await asyncio.sleep(20)
+
+
 async def frozen_beyond_the_lease(history: History) -> None:
     """A worker stops in the middle; its lease runs out and another takes over; then it goes on."""
     history.world.arm("sender.send", "freeze_after")
@@ -146,6 +153,7 @@ SCRIPTS: dict[str, Script] = {
         early_bell,
         power_cut_at_work,
         store_busy_at_the_settle,
+        store_busy_before_the_request,
         frozen_beyond_the_lease,
     )
 }

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulator.loop import SimLoop
+from support import given_body
 from waypost.api import Call, Reply
 from waypost.core.accounts import Account
 from waypost.core.guard import Guard
@@ -501,7 +502,7 @@ class World:
             path,
             "",
             [("authorization", f"Bearer {ACCOUNT.token}"), *(headers or {}).items()],
-            body,
+            given_body(body),
             "192.0.2.1",
         )
         await self.opened.wait()

@@ -21,6 +21,10 @@ RETENTION_CLASSES = (30, 120, 400)
 _MARGIN_MS = 2 * DAY
 
 
+class BodyMissing(Unavailable):
+    """The blob is not there: it was removed, or its folder was not restored with the table."""
+
+
 async def store_body(
     data: bytes, *, account: str, ttl_ms: int, now_ms: int, blobs: Blobs, random: Randomness
 ) -> dict[str, Any]:
@@ -39,14 +43,14 @@ async def store_body(
 
 
 async def load_body(stored: Mapping[str, Any], blobs: Blobs) -> bytes:
-    """Raises Unavailable if the blob is not there (any more)."""
+    """Raises BodyMissing if the blob is not there (any more)."""
     if "raw" in stored:
         return bytes(stored["raw"])
     if "zip" in stored:
         return zlib.decompress(stored["zip"])
     data = await blobs.get(stored["blob"])
     if data is None:
-        raise Unavailable(f"the body {stored['blob']} is missing from the blob store")
+        raise BodyMissing(f"the body {stored['blob']} is missing from the blob store")
     return zlib.decompress(data) if stored["zipped"] else data
 
 
@@ -62,7 +66,7 @@ async def prolong_body(
         return stored
     data = await blobs.get(stored["blob"])
     if data is None:
-        raise Unavailable(f"the body {stored['blob']} is missing from the blob store")
+        raise BodyMissing(f"the body {stored['blob']} is missing from the blob store")
     name = _blob_name(account, ttl_ms - now_ms, now_ms, random)
     await blobs.put(name, data)
     return {**stored, "blob": name}

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from waypost.core.body import load_body
+from waypost.core.body import BodyMissing, load_body
 from waypost.core.ids import place_of, random_name
 from waypost.core.message import (
     STATE_OUTLIVES_MS,
@@ -54,6 +54,8 @@ _MAX_CRASHES = 6
 _WAIT_HERE_MS = 1_000
 #: Pauses between tries to settle, while the store is busy.
 _SETTLE_PAUSE_MS = 200
+#: An attempt that the store kept from being made is due again after this.
+_AGAIN_MS = 1_000
 _DLQ_SHARDS = 16
 _MAX_STORED_BODY = 16_384
 _MAX_STORED_HEADERS = 8_192
@@ -79,6 +81,7 @@ class Deliverer:
         self._policy = policy
         self._looked = looked
         self._signing_keys = signing_keys
+        self._under_way: dict[str, Attempt] = {}
 
     async def find(self, ref: str) -> Message | None:
         """The message that a bell speaks of; None if it is gone."""
@@ -97,12 +100,22 @@ class Deliverer:
         attempt = await self._claim(message)
         if attempt is None:
             return
-        request = await self._prepare(attempt)
-        if request is None:
-            return
-        started_ms = self._ports.clock.now_ms()
-        outcome = await self._ports.sender.send(request)
-        await self._settle(attempt, outcome, started_ms)
+        self._under_way[attempt.state.token] = attempt
+        try:
+            started_ms = self._ports.clock.now_ms()
+            outcome = await self._attempt(attempt)
+            if outcome:
+                await self._settle(attempt, outcome, started_ms)
+        finally:
+            del self._under_way[attempt.state.token]
+
+    async def let_go(self) -> None:
+        """Before a stop: gives back what is under way, due at once, neither a crash nor a retry.
+
+        What such an attempt still comes to is no longer written.
+        """
+        for attempt in list(self._under_way.values()):
+            await self._put_back(attempt, self._ports.clock.now_ms())
 
     # Claim -----------------------------------------------------------------------------------------------------------
 
@@ -167,6 +180,28 @@ class Deliverer:
         return False
 
     # Send ------------------------------------------------------------------------------------------------------------
+
+    async def _attempt(self, attempt: Attempt) -> Answer | NoAnswer | None:
+        """What came of it; None if it was not made."""
+        try:
+            request = await self._prepare(attempt)
+        except BodyMissing as lost:
+            return NoAnswer(str(lost))
+        except (Busy, Unavailable):
+            await self._put_back(attempt, self._ports.clock.now_ms() + _AGAIN_MS)
+            raise
+        return await self._ports.sender.send(request) if request else None
+
+    async def _put_back(self, attempt: Attempt, due_ms: int) -> None:
+        """Undoes the claim of an attempt that was not made, or that nobody will wait for."""
+        message, state = attempt.message, attempt.state
+        waiting = replace(state, phase=Phase.RETRY, due_ms=due_ms)
+        if needs_reminder(self._looked, message, self._ports.clock.now_ms()):
+            await remind(self._ports, message.ref, due_ms, self._policy.shards)
+        try:
+            await self._ports.table.write(retry_later(message, waiting, when=settle_condition(state)))
+        except ConditionFailed:
+            return  # Cancelled meanwhile, or taken over: whoever meets it next does the right thing.
 
     async def _prepare(self, attempt: Attempt) -> Outgoing | None:
         """The signed request. None: held up for so long that the lease leaves no time for it."""
@@ -279,7 +314,9 @@ def claim(message: Message, lease: State, when: Condition) -> Change:
 
 
 def retry_later(message: Message, state: State, when: Condition) -> Change:
-    settled = {"state": state.phase.value, "due": state.due_ms, "retried": state.retried, "last": state.last}
+    settled: dict[str, Any] = {"state": state.phase.value, "due": state.due_ms, "retried": state.retried}
+    if state.last:
+        settled["last"] = state.last
     return _change(message, settled, ("token", "lease", "boot"), when)
 
 
@@ -340,8 +377,9 @@ def _told(outcome: Answer | NoAnswer) -> Item:
 
 def delivery_headers(message: Message, retried: int, signature: str, region: str) -> list[tuple[str, str]]:
     """What the destination gets, besides Host and framing."""
+    own_agent = any(name == "User-Agent" for name, _ in message.headers)
     return [
-        ("User-Agent", "Upstash-QStash"),
+        *(() if own_agent else (("User-Agent", "Upstash-QStash"),)),
         *message.headers,
         ("Upstash-Message-Id", message.id),
         ("Upstash-Retried", str(retried)),

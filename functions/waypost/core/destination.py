@@ -28,44 +28,48 @@ def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
     return "&".join(theirs), ours
 
 
-def read_destination(raw: str, query: str, guard: Guard) -> str:
-    """The absolute URL to deliver to. `raw` is the rest of the raw path, `query` what `split_control_keys` left.
+def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tuple[str, str]]]:
+    """The absolute URL to deliver to, and our control keys. `raw` is the rest of the raw path, `query` the raw query.
 
     A single slash after the scheme is repaired; a destination that was percent-encoded as a whole is decoded. No escape
     inside a URL that came as one is touched.
     """
-    decoded = False
     if not _SCHEME.match(raw) and _ENCODED_SCHEME.match(raw):
-        raw, decoded = unquote(raw, encoding="latin-1"), True
+        raw, _, own_query = unquote(raw, encoding="latin-1").partition("#")[0].partition("?")
+        query = "&".join(part for part in (own_query, query) if part)
     match = _SCHEME.match(raw)
     if not match:
         raise BadRequest(
             f"invalid destination url: endpoint has invalid scheme, add http:// or https:// (the destination is"
             f" {shown(raw)}; URL groups and api destinations are not served)"
         )
-    url = f"{match[1].lower()}://{raw[match.end() :]}"
-    if query:
-        url += ("&" if decoded and "?" in url else "?") + query
-    return check_url(url.split("#")[0], guard)
+    query, ours = split_control_keys(query.partition("#")[0])
+    url = f"{match[1].lower()}://{raw[match.end() :].partition('#')[0]}"
+    return check_url(f"{url}?{query}" if query else url, guard), ours
 
 
 def check_url(url: str, guard: Guard) -> str:
     """Returns the URL if a request may be sent there as far as can be said without looking a name up."""
     url = _ILLEGAL.sub(lambda bad: "".join(f"%{byte:02X}" for byte in bad[0].encode("latin-1", "replace")), url)
     if len(url) > _MAX_LENGTH:
-        raise BadRequest(f"invalid destination url: it is {len(url)} characters long, the limit is {_MAX_LENGTH}")
+        raise BadRequest(
+            f"invalid destination url: it is {len(url)} characters long, the limit is {_MAX_LENGTH}:"
+            " put data into the body"
+        )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as wrong:
-        raise BadRequest(f"invalid destination url: {shown(url)}: {wrong}") from None
+        raise BadRequest(
+            f"invalid destination url: {shown(url)} can't be read ({wrong}), write it like https://host:8443/path"
+        ) from None
     if not host:
         raise BadRequest(f"invalid destination url: {shown(url)} names no host, write https://host/path")
     if port == 0:
         raise BadRequest(f"invalid destination url: {shown(url)} has port 0, which can't be connected to")
     refusal = guard.refuse_host(host)
     if refusal:
-        raise BadRequest(f"invalid destination url: {refusal}")
+        raise BadRequest(f"invalid destination url: {refusal} (WAYPOST_ALLOWED_NETWORKS names networks to allow)")
     return url
 
 

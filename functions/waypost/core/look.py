@@ -227,14 +227,16 @@ class Look:
         return len(bells)
 
     async def _move_reminders(self, moves: list[tuple[Item, Put]], bells: list[Bell]) -> None:
-        """The new ones first: whatever dies in between, each message has one ahead of it."""
+        """The new ones first: whatever dies in between, each message has one ahead of it.
+
+        While the doorbell has no room for all, the old ones stay for the next tick.
+        """
         moved = [(item, new) for item, new in moves if _key(item) != new.key]
         if moved:
             # Several reminders of one message may meet on one key.
             await self._ports.table.write_many(list({new.key: new for _, new in moved}.values()))
-        if bells:
-            await self._ports.doorbell.ring(bells)
-        if moved:
+        not_taken = await self._ports.doorbell.ring(bells) if bells else 0
+        if moved and not not_taken:
             await self._ports.table.write_many([Delete(_key(item)) for item, _ in moved])
 
     async def _messages(self, refs: list[str]) -> list[tuple[Message | None, State]]:

@@ -29,6 +29,7 @@ class Policy:
     max_retries: int = _setting(100, "WAYPOST_MAX_RETRIES")
     max_timeout_ms: int = _setting(14 * MINUTE, "WAYPOST_MAX_TIMEOUT")
     max_body: int = _setting(1_000_000, "WAYPOST_MAX_BODY")
+    max_headers: int = _setting(65_536, "WAYPOST_MAX_HEADERS")
     max_in_flight: int = _setting(512, "WAYPOST_MAX_IN_FLIGHT")
     #: How long a message can be read after it ended.
     retention_ms: int = _setting(14 * DAY, "WAYPOST_RETENTION")

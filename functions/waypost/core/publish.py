@@ -31,6 +31,7 @@ class Request:
     method: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
+    asked_ms: int
     due_ms: int
     retries: int
     timeout_ms: int
@@ -95,7 +96,7 @@ class Publisher:
             url=request.url,
             method=request.method,
             headers=request.headers,
-            created_ms=now,
+            created_ms=request.asked_ms,
             due_ms=request.due_ms,
             retries=request.retries,
             timeout_ms=request.timeout_ms,

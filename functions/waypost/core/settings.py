@@ -86,26 +86,23 @@ def read_settings(
 
     `headers` are the request's, `query` the destination's control keys: (lower-case name, value). A header wins.
     """
-    given = {name: value for name, value in query if name != "qstash_token"}
-    from_query = set(given)
-    for name, value in headers:
-        lower = name.lower()
-        if lower.startswith("upstash-") or lower == "content-type":
-            given[lower] = value.strip()
-            from_query.discard(lower)
+    in_query = _collected(query)
+    in_headers = _collected([pair for pair in headers if pair[0].lower().startswith(("upstash-", "content-type"))])
+    given = {name: value for name, value in (in_query | in_headers).items() if value}
 
     def spelt(lower: str) -> str:
-        return lower if lower in from_query else canonical(lower)
+        return canonical(lower) if lower in in_headers else lower
 
-    for name in given:
-        _refuse_unserved(name, spelt(name))
-    forwarded = _forwarded(given, spelt)
+    for name, value in given.items():
+        _refuse_unserved(name, value, spelt(name))
+    forwarded = _forwarded(given, spelt, policy)
     return Request(
         account=account,
         url=url,
         method=_method(given, spelt),
         headers=forwarded,
         body=body,
+        asked_ms=now_ms,
         due_ms=_due(given, spelt, policy, now_ms),
         retries=_retries(given, spelt, policy),
         timeout_ms=_timeout(given, spelt, policy),
@@ -122,14 +119,31 @@ def canonical(name: str) -> str:
 _Spelling: TypeAlias = Callable[[str], str]
 
 
-def _refuse_unserved(name: str, spelt: str) -> None:
+def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """By lower-case name. A forwarded header given twice is joined, as HTTP joins lists; a setting has one value."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        lower, value = name.lower(), value.strip()
+        if found.get(lower, value) == value:
+            found[lower] = value
+        elif lower.startswith(_FORWARD):
+            found[lower] += ", " + value
+        elif lower != "qstash_token":
+            raise BadRequest(f"{name} is given twice, as {shown(found[lower])} and {shown(value)}; give it once")
+    found.pop("qstash_token", None)
+    return found
+
+
+def _refuse_unserved(name: str, value: str, spelt: str) -> None:
+    if name == "upstash-header-forward" and value.lower() == "false":
+        return
     if name.startswith(_WORKFLOW):
         raise BadRequest(f"{spelt}: workflows are not served; publish without the workflow client")
     if name in _NOT_SERVED or name.startswith(_NOT_SERVED_PREFIXES):
         raise BadRequest(f"{spelt} is not served by this version; leave it out")
 
 
-def _forwarded(given: Item, spelt: _Spelling) -> tuple[tuple[str, str], ...]:
+def _forwarded(given: Item, spelt: _Spelling, policy: Policy) -> tuple[tuple[str, str], ...]:
     found: dict[str, str] = {}
     if "content-type" in given:
         found["content-type"] = given["content-type"]
@@ -137,11 +151,17 @@ def _forwarded(given: Item, spelt: _Spelling) -> tuple[tuple[str, str], ...]:
         if name.startswith(_FORWARD):
             target = name[len(_FORWARD) :]
             if not _TOKEN.fullmatch(target):
-                raise BadRequest(f"{spelt(name)}: {shown(target)} is no header name")
+                raise BadRequest(f"{spelt(name)}: {shown(target)} is no header name, use letters, digits and -")
             if _CONTROL.search(value) or any(ord(c) > 255 for c in value):
-                raise BadRequest(f"{spelt(name)}: {shown(value)} can't be a header value")
+                raise BadRequest(f"{spelt(name)}: {shown(value)} can't be a header value, use printable latin-1 text")
             if target not in _NOT_FORWARDED and target not in _OURS:
                 found[target] = value
+    size = sum(len(name) + len(value) for name, value in found.items())
+    if size > policy.max_headers:
+        raise BadRequest(
+            f"Upstash-Forward-*: the headers to forward have {size} bytes, the limit is {policy.max_headers}"
+            f" (the setting {policy.setting('max_headers')} changes it); put the data into the body"
+        )
     return tuple((canonical(name), value) for name, value in sorted(found.items()))
 
 
@@ -170,10 +190,12 @@ def _due(given: Item, spelt: _Spelling, policy: Policy, now_ms: int) -> int:
         if not _NUMBER.fullmatch(given[name]):
             raise BadRequest(f"{spelt(name)}: {shown(given[name])} is no time, write it in whole seconds since 1970")
         delay = max(0, int(given[name]) * 1000 - now_ms)
+        if int(given[name]) > now_ms:
+            raise BadRequest(f"{spelt(name)}: {shown(given[name])} looks like milliseconds, write whole seconds")
     if delay > policy.max_delay_ms:
         raise BadRequest(
             f"quota maxDelay exceeded, current limit: {policy.max_delay_ms // 1000} ({spelt(name)}:"
-            f" {shown(given[name])} is more than {show_duration(policy.max_delay_ms)}; the setting"
+            f" {shown(given[name])} is further away than {show_duration(policy.max_delay_ms)}; the setting"
             f" {policy.setting('max_delay_ms')} changes the limit)"
         )
     return now_ms + delay
@@ -212,7 +234,7 @@ def _timeout(given: Item, spelt: _Spelling, policy: Policy) -> int:
 def _flag(given: Item, name: str, spelt: _Spelling) -> bool:
     value = str(given.get(name, "")).lower()
     if value not in ("", "true", "false", "1", "0"):
-        raise BadRequest(f"{spelt(name)}: {shown(given[name])} is neither true nor false")
+        raise BadRequest(f"{spelt(name)}: {shown(given[name])} is neither true nor false, write true or leave it out")
     return value in ("true", "1")
 
 
@@ -222,7 +244,7 @@ def _dedup(given: Item, spelt: _Spelling, url: str, body: bytes, forwarded: Sequ
     if explicit:
         if ":" in explicit:
             name = spelt("upstash-deduplication-id")
-            raise BadRequest(f"DeduplicationId cannot contain ':' ({name}: {shown(explicit)})")
+            raise BadRequest(f"DeduplicationId cannot contain ':' ({name}: {shown(explicit)}); use another separator")
         return f"id:{explicit}"
     if not by_content:
         return ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
+import shlex
 import sys
 
 import uvloop
 
+from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.sqlite import SqliteStore, StoreError
 from waypost.local.server import listen, serve
-from waypost.wiring import LocalSettings, SettingError, read_local_settings
+from waypost.wiring import LocalSettings, SettingError, read_local_settings, with_kept_token
 
 
 def main() -> None:
@@ -20,36 +23,52 @@ def main() -> None:
     os.umask(0o077)
     try:
         settings = read_local_settings(os.environ)
-        store = SqliteStore(settings.data / "waypost.db")
+    except SettingError as wrong:
+        sys.exit(f"waypost: {wrong}")
+    try:
         listener = listen(settings)
+        store = SqliteStore(settings.data / "waypost.db")
+        settings = with_kept_token(settings)
     except (SettingError, StoreError) as wrong:
         sys.exit(f"waypost: {wrong}")
     except OSError as wrong:
-        sys.exit(f"waypost: {wrong} (WAYPOST_HOST, WAYPOST_PORT and WAYPOST_DATA say where to serve and to store)")
-    _introduce(settings, listener.getsockname()[1])
+        if wrong.errno == errno.EADDRINUSE:
+            sys.exit(f"waypost: port {settings.port} is taken: stop what listens there, or set WAYPOST_PORT")
+        sys.exit(f"waypost: {settings.host}:{settings.port} can't be listened on ({wrong.strerror}): set WAYPOST_HOST")
+
+    def introduce(keys: SigningKeys) -> None:
+        print(introduction(settings, listener.getsockname()[1], keys), flush=True)
+
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(settings, listener, store))
+            runner.run(serve(settings, listener, store, introduce))
     finally:
         store.close()
 
 
-def _introduce(settings: LocalSettings, port: int) -> None:
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    url = f"http://{host}:{port}{settings.base_path}"
-    account = settings.accounts[0]
-    print(f"Waypost serves at {url}, {settings.profile} profile, data in {settings.data}\n")
-    print(f"export QSTASH_URL={url}")
-    print(f"export QSTASH_TOKEN={account.token}")
-    if settings.profile == "development":
-        print(f"export QSTASH_CURRENT_SIGNING_KEY={account.keys.current}")
-        print(f"export QSTASH_NEXT_SIGNING_KEY={account.keys.next}")
-    print("\nTry it (the endpoint here is Waypost's own health page; put yours in its place):\n")
-    print(
-        f'curl -X POST {url}/v2/publish/{url}/healthz -H "Authorization: Bearer {account.token}"'
-        " -H 'Upstash-Method: GET' -d hello\n",
-        flush=True,
-    )
+def introduction(settings: LocalSettings, port: int, keys: SigningKeys) -> str:
+    """What a start says: where it serves, and lines to paste into a shell."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - not bound, replaced
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}{settings.base_path}"
+    exports = {
+        "QSTASH_URL": url,
+        "QSTASH_TOKEN": settings.accounts[0].token,
+        "QSTASH_CURRENT_SIGNING_KEY": keys.current,
+        "QSTASH_NEXT_SIGNING_KEY": keys.next,
+    }
+    destination = f"{url}/healthz" if settings.profile == "development" else "https://example.com/"
+    lines = [
+        f"Waypost serves at {url}, {settings.profile} profile, data in {settings.data}",
+        "",
+        *(f"export {name}={shlex.quote(value)}" for name, value in exports.items()),
+        "",
+        "Try it (put your endpoint in the place of the destination):",
+        "",
+        f"curl -X POST {shlex.quote(f'{url}/v2/publish/{destination}')}"
+        f" -H {shlex.quote(f'Authorization: Bearer {settings.accounts[0].token}')} -H 'Upstash-Method: GET'",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

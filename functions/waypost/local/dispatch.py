@@ -46,8 +46,17 @@ class Dispatcher:
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if len(self._tasks) + self._slots.waiting >= self._most_waiting:
+        task.add_done_callback(self._end)
+        self._set_room()
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._set_room()
+
+    def _set_room(self) -> None:
+        if len(self._tasks) + self._slots.waiting < self._most_waiting:
+            self._room.set()
+        else:
             self._room.clear()
 
     async def _arrive(self, ref: str) -> None:
@@ -64,8 +73,8 @@ class Dispatcher:
         message = await self._find(ref)
         if message is None:
             self._release(host)
-        else:
-            await self._deliver(message, host)
+            return
+        await self._deliver(message, host)
 
     async def _deliver(self, message: Message, host: str) -> None:
         try:
@@ -82,8 +91,6 @@ class Dispatcher:
         self._slots.free(host)
         while not self._draining and (turn := self._slots.next()):
             self._start(self._resume(*turn))
-        if len(self._tasks) + self._slots.waiting < self._most_waiting:
-            self._room.set()
 
     async def _find(self, ref: str) -> Message | None:
         try:
@@ -91,4 +98,6 @@ class Dispatcher:
         except (Busy, Unavailable) as failed:
             _log.warning("the store failed: %s", failed)
             await self._doorbell.ring([Bell(ref, _AGAIN_MS)])
-            return None
+        except Exception:  # noqa: BLE001 - one message's error must not end the worker, nor keep its slot
+            _log.exception("%s can't be read", ref)
+        return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from waypost.api import Api, Call, Reply, body_too_large
+from waypost.core.errors import BadRequest, TooMuch
 from waypost.core.policy import Policy
 
 _Scope = MutableMapping[str, Any]
@@ -13,7 +15,11 @@ _Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 _Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
-class _Gone(Exception):
+#: A caller whose body takes longer is let go.
+_BODY_S = 60
+
+
+class _Gone(BaseException):
     """The caller went away before its request was whole."""
 
 
@@ -42,27 +48,29 @@ class Door:
             if not path.startswith(self._base_path + "/"):
                 return Reply(404, {"error": f"this server answers below {self._base_path}/ (WAYPOST_BASE_PATH)"})
             path = path[len(self._base_path) :]
-        body = await self._read(scope, receive)
-        if body is None:
-            # What is left of the body is not read, so the connection can't be used again.
-            return Reply(413, {"error": body_too_large(self._policy)}, [("connection", "close")])
         return await self._api.answer(
             Call(
                 method=scope["method"],
                 path=path,
                 query=scope["query_string"].decode("latin-1"),
                 headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]],
-                body=body,
+                read_body=lambda: self._read(scope, receive),
                 caller_ip=scope["client"][0] if scope["client"] else "",
             )
         )
 
-    async def _read(self, scope: _Scope, receive: _Receive) -> bytes | None:
-        """The whole body, or None if it is larger than any route takes."""
+    async def _read(self, scope: _Scope, receive: _Receive) -> bytes:
+        try:
+            async with asyncio.timeout(_BODY_S):
+                return await self._collect(scope, receive)
+        except TimeoutError:
+            raise BadRequest(f"the body did not arrive within {_BODY_S} s, send it faster") from None
+
+    async def _collect(self, scope: _Scope, receive: _Receive) -> bytes:
         limit = self._policy.max_body
         for name, value in scope["headers"]:
             if name == b"content-length" and (len(value) > 15 or int(value) > limit):
-                return None
+                raise TooMuch(body_too_large(self._policy))
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -72,7 +80,7 @@ class Door:
             chunk = event.get("body", b"")
             size += len(chunk)
             if size > limit:
-                return None
+                raise TooMuch(body_too_large(self._policy))
             chunks.append(chunk)
             if not event.get("more_body"):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -17,6 +17,7 @@ import uvicorn
 from waypost.core.guard import Guard
 from waypost.core.ids import random_name
 from waypost.core.ports import Busy, Ports, Unavailable
+from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.blobs import FolderBlobs
 from waypost.engines.embedded.doorbell import HeapDoorbell
 from waypost.engines.embedded.sqlite import SqliteStore
@@ -24,6 +25,7 @@ from waypost.engines.embedded.table import EmbeddedTable
 from waypost.local.clock import SystemClock
 from waypost.local.dispatch import Dispatcher
 from waypost.local.door import Door
+from waypost.local.protocol import BoundedProtocol
 from waypost.local.randomness import SystemRandomness
 from waypost.local.transport import HttpSender
 from waypost.wiring import LocalSettings, Service, assemble
@@ -50,8 +52,10 @@ def listen(settings: LocalSettings) -> socket.socket:
     return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
 
 
-async def serve(settings: LocalSettings, listener: socket.socket, store: SqliteStore) -> None:
-    """Serves until SIGTERM or SIGINT, then ends within ten seconds."""
+async def serve(
+    settings: LocalSettings, listener: socket.socket, store: SqliteStore, introduce: Callable[[SigningKeys], None]
+) -> None:
+    """Serves until SIGTERM or SIGINT, then ends within ten seconds. `introduce` is told the keys once all is open."""
     clock = SystemClock()
     table, doorbell = EmbeddedTable(store), HeapDoorbell(clock)
     blobs = FolderBlobs(settings.data / "blobs")
@@ -63,12 +67,13 @@ async def serve(settings: LocalSettings, listener: socket.socket, store: SqliteS
     await service.look.open()
     for account in settings.accounts:
         await service.keys.open(account)
+    introduce(await service.keys.keys(settings.accounts[0].name))
 
     dispatcher = Dispatcher(service.deliverer, doorbell, policy.max_in_flight)
     server = _Server(
         uvicorn.Config(
             Door(service.api, policy, settings.base_path),
-            http="httptools",
+            http=BoundedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -96,8 +101,11 @@ async def serve(settings: LocalSettings, listener: socket.socket, store: SqliteS
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)
-        with contextlib.suppress(TimeoutError):
+        try:
             await asyncio.wait_for(dispatcher.drain(), _STOP_S - 2)
+        except TimeoutError:
+            with contextlib.suppress(Busy, Unavailable):
+                await service.deliverer.let_go()
         await table.close()
         await sender.close()
 

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 
 from waypost.core.ports import Bell, Clock
 
+#: A bell further ahead than this is rung again by the tick in any case; such bells get half of the places at most, so
+#: that what is due soon always finds one.
+_FAR_MS = 150_000
 #: So many bells are heard without a pause before the loop gets its turn.
 _IN_A_ROW = 64
 
@@ -29,13 +32,16 @@ class HeapDoorbell:
 
     async def ring(self, bells: Sequence[Bell]) -> int:
         now_ms = self._clock.monotonic_ms()
-        taken = bells[: self.room()]
-        for ref, delay_ms in taken:
+        not_taken = 0
+        for ref, delay_ms in bells:
+            if self.room() <= (self._capacity // 2 if delay_ms > _FAR_MS else 0):
+                not_taken += 1
+                continue
             self._rung += 1
             heapq.heappush(self._later, (now_ms + max(0, delay_ms), self._rung, ref))
         if self._later and (self._alarm_ms is None or self._later[0][0] < self._alarm_ms):
             self._stir.set()
-        return len(bells) - len(taken)
+        return not_taken
 
     async def backlog(self) -> int:
         self._sort_out()

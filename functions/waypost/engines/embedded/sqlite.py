@@ -246,8 +246,10 @@ def _prepare(writer: apsw.Connection, path: Path, synchronous: str) -> None:
 
 
 def _make_folder(folder: Path) -> None:
-    """A folder that is there keeps its mode: it may hold other things than ours."""
+    """A folder that holds other things than ours keeps its mode."""
     if folder.is_dir():
+        if (folder / "waypost.db").exists() or not any(folder.iterdir()):
+            folder.chmod(0o700)
         return
     _make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
