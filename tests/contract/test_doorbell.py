@@ -159,3 +159,19 @@ async def test_a_hearer_of_many_bells_lets_others_run(loop: JumpingLoop) -> None
         await doorbell.hear()
     task.cancel()
     assert turns >= 100
+
+
+def test_bells_far_ahead_leave_half_of_the_places_to_those_that_are_due_soon() -> None:
+    async def test(loop: JumpingLoop) -> None:
+        doorbell = HeapDoorbell(loop, capacity=10)
+        assert await doorbell.ring([Bell(f"far{n}", 600_000) for n in range(10)]) == 5
+        assert await doorbell.ring([Bell("now", 0), Bell("soon", 10_000)]) == 0
+        assert await doorbell.hear() == "now"
+        assert await doorbell.hear() == "soon"
+        assert await doorbell.ring([Bell(f"now{n}", 0) for n in range(6)]) == 1
+
+    loop = JumpingLoop()
+    try:
+        loop.run_until_complete(test(loop))
+    finally:
+        loop.close()

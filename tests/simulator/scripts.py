@@ -20,8 +20,10 @@ async def plain(history: History) -> None:
 
 
 async def large(history: History) -> None:
-    await history.publish(Spec("a", size=20_000))
+    told = await history.publish(Spec("a", size=20_000))
     await asyncio.sleep(5)
+    if told:
+        await history.look_up(told.message_id)
 
 
 async def dedup(history: History) -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from waypost.core.ports import Unavailable
+from waypost.engines.embedded.folders import sync_folder
 
 _CLASS = "[1-9][0-9]{0,4}"
 _NAME = re.compile(_CLASS + r"/[0-9]{8}(/[^/\\\0]{1,200})+")
@@ -67,7 +68,7 @@ class FolderBlobs:
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def _make_folder(self, folder: Path) -> None:
         """Every new folder is durable in the one above it before anything is put into it."""
@@ -78,7 +79,7 @@ class FolderBlobs:
             folder.mkdir(mode=0o700, exist_ok=True)
         else:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
 
     def _expire(self, today: date) -> None:
         for kept in sorted(self._root.glob("*/*")):
@@ -96,11 +97,3 @@ def _day(text: str) -> date | None:
         return datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC).date()
     except ValueError:
         return None
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

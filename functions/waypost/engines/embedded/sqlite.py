@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import apsw
 
 from waypost.core.ports import Key, Unavailable
+from waypost.engines.embedded.folders import sync_folder
 from waypost.engines.embedded.table import Row
 
 _log = logging.getLogger("waypost.store")
@@ -207,7 +208,7 @@ def _make_files(path: Path) -> int:
         # Made here and not by SQLite, for the mode, which SQLite gives to the files beside it.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
-        _sync(folder)
+        sync_folder(folder)
     except OSError as error:
         if lock >= 0:
             os.close(lock)
@@ -253,16 +254,7 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-    _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_folder(folder.parent)
 
 
 def _advice(path: Path, error: Exception) -> str:
