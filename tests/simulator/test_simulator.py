@@ -45,7 +45,7 @@ def test_a_seed_reproduces_exactly() -> None:
 
 def test_every_reachable_port_call_was_struck_by_every_fault(request: pytest.FixtureRequest) -> None:
     if len(_struck) == 0:
-        pytest.skip("the enumeration did not run in this session")
+        pytest.skip("the enumeration did not run this time")
     sites = sorted({site for seed in SEEDS[:60] for site in run_seed(seed).world.sites} | {s for s, _ in _struck})
     sites = [site for site in sites if not site.startswith("store")]
     table = [f"{_struck[site, fault]:5} {fault:14} {site}" for site in sites for fault in faults_of(site)]
