@@ -14,6 +14,7 @@ from waypost.core.ports import Put
 from waypost.core.reminder import reminder
 from waypost.engines.embedded.sqlite import SqliteStore
 from waypost.engines.embedded.table import EmbeddedTable
+from waypost.wiring import DEVELOPMENT_ACCOUNTS
 
 _A_MINUTE = 1_000
 _BATCH = 2_000
@@ -28,7 +29,7 @@ async def _fill(table: EmbeddedTable, delivered: int, delayed: int) -> None:
         late = number >= delivered
         message = Message(
             id=make_message_id(Place(minute, 0), os.urandom),
-            account="defaultUser",
+            account=DEVELOPMENT_ACCOUNTS[0].name,
             url="http://127.0.0.1:9/in",
             method="POST",
             headers=(("Content-Type", "application/json"),),

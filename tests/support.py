@@ -106,7 +106,7 @@ class Desk:
         return await self.service.api.answer(Call(method, path, query, given, given_body(body), "192.0.2.7"))
 
     async def publish(self, headers: dict[str, str] | None = None, body: bytes = b"x", **how: Any) -> str:
-        reply = await self.call("POST", "/v2/publish/https://example.com/in", headers, body, **how)
+        reply = await self.call("POST", PUBLISH, headers, body, **how)
         assert reply.status in (201, 202), reply
         return str(reply.content["messageId"])
 

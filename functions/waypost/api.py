@@ -53,8 +53,6 @@ _STATUS: dict[type[Exception], int] = {
     Unauthorized: 401,
     NotFound: 404,
     TooMuch: 413,
-    Busy: 503,
-    Unavailable: 503,
 }
 
 _Handler = Callable[["Api", Call, str, Any], Awaitable[Reply]]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from pathlib import Path
 
 from waypost.api import Api
@@ -20,6 +19,7 @@ from waypost.core.ports import Ports
 from waypost.core.publish import Publisher
 from waypost.core.reminder import Looked
 from waypost.core.signing import SigningKeys
+from waypost.engines.embedded.durable import write_whole
 
 #: Public constants of QStash's development server. They are accepted in the development profile alone.
 DEVELOPMENT_ACCOUNTS = (
@@ -131,29 +131,27 @@ def read_policy(environment: Mapping[str, str]) -> Policy:
         setting = known.metadata.get("setting")
         text = environment.get(setting, "") if setting else ""
         if text:
-            changed[known.name] = _figure(known.name, str(setting), text)
-    policy = Policy(**changed)  # type: ignore[arg-type]
-    if policy.backoff not in ("standard", "qstash"):
-        raise SettingError(f'WAYPOST_BACKOFF is "{policy.backoff}", it must be standard or qstash')
-    if policy.region not in ("US-EAST-1", "EU-CENTRAL-1"):
-        raise SettingError(f'WAYPOST_REGION is "{policy.region}", the SDKs know US-EAST-1 and EU-CENTRAL-1 alone')
-    for name in ("max_in_flight", "max_body", "max_headers", "max_timeout_ms", "default_timeout_ms", "dedup_window_ms"):
-        if getattr(policy, name) < 1:
-            raise SettingError(f"{policy.setting(name)} must be more than nothing")
-    return policy
+            changed[known.name] = _figure(known, str(setting), text)
+    return Policy(**changed)  # type: ignore[arg-type]
 
 
-def _figure(name: str, setting: str, text: str) -> object:
-    if name.endswith("_ms"):
-        duration = parse_duration(text)
-        if duration is None:
-            raise SettingError(f'{setting} is "{text}", it must be a duration such as 30s or 14d')
-        return duration
-    if name in ("backoff", "region"):
+def _figure(known: Field[object], setting: str, text: str) -> object:
+    choices: tuple[str, ...] = known.metadata["choices"]
+    if choices:
+        if text not in choices:
+            raise SettingError(f'{setting} is "{text}", it must be {" or ".join(choices)}')
         return text
-    if not re.fullmatch("[0-9]{1,15}", text):
+    if known.name.endswith("_ms"):
+        figure = parse_duration(text)
+        if figure is None:
+            raise SettingError(f'{setting} is "{text}", it must be a duration such as 30s or 14d')
+    elif re.fullmatch("[0-9]{1,15}", text):
+        figure = int(text)
+    else:
         raise SettingError(f'{setting} is "{text}", it must be a whole number')
-    return int(text)
+    if figure < known.metadata["least"]:
+        raise SettingError(f'{setting} is "{text}", it must be more than nothing')
+    return figure
 
 
 def _own_account(environment: Mapping[str, str]) -> Account:
@@ -178,14 +176,7 @@ def with_kept_token(settings: LocalSettings) -> LocalSettings:
 
 def _kept_secret(file: Path) -> str:
     if not file.exists():
-        # Whole or not at all, whatever dies here.
-        fresh = file.with_name("token.new")
-        fresh.touch(mode=0o600)
-        with fresh.open("w") as out:
-            out.write(secrets.token_urlsafe(32) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        fresh.rename(file)
+        write_whole(file, f"{secrets.token_urlsafe(32)}\n".encode())
     file.chmod(0o600)
     token = file.read_text().strip()
     if not token:

@@ -48,9 +48,7 @@ async def load_body(stored: Mapping[str, Any], blobs: Blobs) -> bytes:
         return bytes(stored["raw"])
     if "zip" in stored:
         return zlib.decompress(stored["zip"])
-    data = await blobs.get(stored["blob"])
-    if data is None:
-        raise BodyMissing(f"the body {stored['blob']} is missing from the blob store")
+    data = await _fetch(stored["blob"], blobs)
     return zlib.decompress(data) if stored["zipped"] else data
 
 
@@ -64,12 +62,17 @@ async def prolong_body(
     written_ms = int(datetime.strptime(day, "%Y%m%d").replace(tzinfo=UTC).timestamp() * 1000)
     if written_ms + int(days) * DAY >= ttl_ms + _MARGIN_MS:
         return stored
-    data = await blobs.get(stored["blob"])
-    if data is None:
-        raise BodyMissing(f"the body {stored['blob']} is missing from the blob store")
+    data = await _fetch(stored["blob"], blobs)
     name = _blob_name(account, ttl_ms - now_ms, now_ms, random)
     await blobs.put(name, data)
     return {**stored, "blob": name}
+
+
+async def _fetch(name: str, blobs: Blobs) -> bytes:
+    data = await blobs.get(name)
+    if data is None:
+        raise BodyMissing(f"the body {name} is missing from the blob store")
+    return data
 
 
 def _blob_name(account: str, life_ms: int, now_ms: int, random: Randomness) -> str:

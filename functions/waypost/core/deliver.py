@@ -196,10 +196,8 @@ class Deliverer:
         """Undoes the claim of an attempt that was not made, or that nobody will wait for."""
         message, state = attempt.message, attempt.state
         waiting = replace(state, phase=Phase.RETRY, due_ms=due_ms)
-        if needs_reminder(self._looked, message, self._ports.clock.now_ms()):
-            await remind(self._ports, message.ref, due_ms, self._policy.shards)
         try:
-            await self._ports.table.write(retry_later(message, waiting, when=settle_condition(state)))
+            await self._write_retry(message, waiting, settle_condition(state))
         except ConditionFailed:
             return  # Cancelled meanwhile, or taken over: whoever meets it next does the right thing.
 
@@ -263,11 +261,8 @@ class Deliverer:
     async def _write_settled(
         self, message: Message, settled: State, held: Condition, outcome: Answer | NoAnswer
     ) -> None:
-        now = self._ports.clock.now_ms()
         if settled.phase is Phase.RETRY:
-            if needs_reminder(self._looked, message, now):
-                await remind(self._ports, message.ref, settled.due_ms, self._policy.shards)
-            await self._ports.table.write(retry_later(message, settled, when=held))
+            await self._write_retry(message, settled, held)
             return
         end = ended(message, settled, settled.phase, settled.ended_ms, when=held)
         if settled.phase is Phase.FAILED:
@@ -275,6 +270,12 @@ class Deliverer:
             await self._ports.table.write_together([end, letter])
         else:
             await self._ports.table.write(end)
+
+    async def _write_retry(self, message: Message, waiting: State, held: Condition) -> None:
+        """The reminder first: whoever makes a message due owes it one."""
+        if needs_reminder(self._looked, message, self._ports.clock.now_ms()):
+            await remind(self._ports, message.ref, waiting.due_ms, self._policy.shards)
+        await self._ports.table.write(retry_later(message, waiting, when=held))
 
     async def _ring(self, message: Message, delay_ms: int) -> None:
         if delay_ms <= LONGEST_BELL_MS:

@@ -11,9 +11,9 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 
-def _setting(default: Any, name: str) -> Any:
-    """A figure that the environment variable `name` changes."""
-    return field(default=default, metadata={"setting": name})
+def _setting(default: Any, name: str, *, least: int = 0, choices: tuple[str, ...] = ()) -> Any:
+    """A figure that the environment variable `name` changes: to `least` or more, or to one of the choices."""
+    return field(default=default, metadata={"setting": name, "least": least, "choices": choices})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,19 +21,20 @@ class Policy:
     """The service's figures. Times are milliseconds, sizes bytes; the names are what errors and documents call them."""
 
     default_retries: int = _setting(3, "WAYPOST_DEFAULT_RETRIES")
-    default_timeout_ms: int = _setting(60 * SECOND, "WAYPOST_DEFAULT_TIMEOUT")
-    dedup_window_ms: int = _setting(15 * MINUTE, "WAYPOST_DEDUP_WINDOW")
+    default_timeout_ms: int = _setting(60 * SECOND, "WAYPOST_DEFAULT_TIMEOUT", least=1)
+    dedup_window_ms: int = _setting(15 * MINUTE, "WAYPOST_DEDUP_WINDOW", least=1)
     #: `standard` is 10 s, 30 s, 1 min, 2 min, then doubling; `qstash` is e^(2.5 n) seconds. Both end at a day.
-    backoff: str = _setting("standard", "WAYPOST_BACKOFF")
+    backoff: str = _setting("standard", "WAYPOST_BACKOFF", choices=("standard", "qstash"))
     max_delay_ms: int = _setting(365 * DAY, "WAYPOST_MAX_DELAY")
     max_retries: int = _setting(100, "WAYPOST_MAX_RETRIES")
-    max_timeout_ms: int = _setting(14 * MINUTE, "WAYPOST_MAX_TIMEOUT")
-    max_body: int = _setting(1_000_000, "WAYPOST_MAX_BODY")
-    max_headers: int = _setting(65_536, "WAYPOST_MAX_HEADERS")
-    max_in_flight: int = _setting(512, "WAYPOST_MAX_IN_FLIGHT")
+    max_timeout_ms: int = _setting(14 * MINUTE, "WAYPOST_MAX_TIMEOUT", least=1)
+    max_body: int = _setting(1_000_000, "WAYPOST_MAX_BODY", least=1)
+    max_headers: int = _setting(65_536, "WAYPOST_MAX_HEADERS", least=1)
+    max_in_flight: int = _setting(512, "WAYPOST_MAX_IN_FLIGHT", least=1)
     #: How long a message can be read after it ended.
     retention_ms: int = _setting(14 * DAY, "WAYPOST_RETENTION")
-    region: str = _setting("US-EAST-1", "WAYPOST_REGION")
+    #: The SDKs know these two alone.
+    region: str = _setting("US-EAST-1", "WAYPOST_REGION", choices=("US-EAST-1", "EU-CENTRAL-1"))
     #: Partitions a minute of messages, or the reminders, are spread over.
     shards: int = 1
     #: Names this start of a sole worker; leases of other boots are dead. Empty where several workers share a table.

@@ -87,7 +87,7 @@ def read_settings(
     `headers` are the request's, `query` the destination's control keys: (lower-case name, value). A header wins.
     """
     in_query = _collected(query)
-    in_headers = _collected([pair for pair in headers if pair[0].lower().startswith(("upstash-", "content-type"))])
+    in_headers = _collected([pair for pair in headers if _is_setting(pair[0].lower())])
     given = {name: value for name, value in (in_query | in_headers).items() if value}
 
     def spelt(lower: str) -> str:
@@ -117,6 +117,10 @@ def canonical(name: str) -> str:
 
 
 _Spelling: TypeAlias = Callable[[str], str]
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith("upstash-") or name == "content-type"
 
 
 def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:

@@ -20,7 +20,7 @@ _BODY_S = 60
 
 
 class _Gone(BaseException):
-    """The caller went away before its request was whole."""
+    """The caller went away before its request was whole. No Exception: nobody is left whom `api` could answer."""
 
 
 class Door:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import secrets
 import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from waypost.core.ports import Unavailable
-from waypost.engines.embedded.folders import sync_folder
+from waypost.engines.embedded.durable import sync_folder, write_whole
 
 _CLASS = "[1-9][0-9]{0,4}"
 _NAME = re.compile(_CLASS + r"/[0-9]{8}(/[^/\\\0]{1,200})+")
@@ -57,18 +55,7 @@ class FolderBlobs:
 
     def _write(self, path: Path, data: bytes) -> None:
         self._make_folder(path.parent)
-        part = path.with_name(f".{secrets.token_hex(8)}.part")
-        try:
-            handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        write_whole(path, data)
 
     def _make_folder(self, folder: Path) -> None:
         """Every new folder is durable in the one above it before anything is put into it."""

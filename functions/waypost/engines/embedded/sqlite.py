@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import apsw
 
 from waypost.core.ports import Key, Unavailable
-from waypost.engines.embedded.folders import sync_folder
+from waypost.engines.embedded.durable import sync_folder
 from waypost.engines.embedded.table import Row
 
 _log = logging.getLogger("waypost.store")
