@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from waypost.core.ids import Place, make_message_id
-from waypost.core.message import STATE_OUTLIVES_MS, Message, Phase
+from waypost.core.message import STATE_OUTLIVES_MS, Message, Phase, partition_of
 from waypost.core.policy import DAY, MINUTE
 from waypost.core.ports import Put
 from waypost.core.reminder import reminder
@@ -27,8 +27,10 @@ async def _fill(table: EmbeddedTable, delivered: int, delayed: int) -> None:
     for number in range(delivered + delayed):
         minute = first + number // _A_MINUTE
         late = number >= delivered
+        place = Place(minute, 0)
         message = Message(
-            id=make_message_id(Place(minute, 0), os.urandom),
+            id=make_message_id(place, number, os.urandom),
+            pk=partition_of(place),
             account=DEVELOPMENT_ACCOUNTS[0].name,
             url="http://127.0.0.1:9/in",
             method="POST",

@@ -80,7 +80,7 @@ class Desk:
         self.store = SqliteStore(folder / "waypost.db")
         self.clock, self.rung, self.sender = FakeClock(), Rung(), FakeSender()
         self.blobs = FolderBlobs(folder / "blobs")
-        self.table = EmbeddedTable(self.store)
+        self.table = EmbeddedTable(self.store, strict=True)
         self.ports = Ports(self.table, self.rung, self.blobs, self.sender, self.clock, random.Random(1).randbytes)
         self.policy = policy or Policy()
         self.service = assemble(self.ports, self.policy, [ONE, TWO], guard or Guard())

@@ -7,15 +7,24 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "functions" / "waypost"
 #: What the core may import besides itself: nothing that knows AWS, the web, sockets, threads or the environment.
-_CORE_MAY = {"__future__", "base64", "collections", "dataclasses", "datetime", "decimal", "email", "enum", "hashlib"}
-_CORE_MAY |= {
+_CORE_MAY = {
+    "__future__",
+    "binascii",
+    "collections",
+    "dataclasses",
+    "datetime",
+    "decimal",
+    "email",
+    "enum",
     "functools",
+    "hashlib",
     "hmac",
     "ipaddress",
     "json",
     "math",
     "re",
     "sys",
+    "types",
     "typing",
     "unicodedata",
     "urllib",

@@ -10,7 +10,19 @@ from waypost.core.policy import DAY, MINUTE, SECOND
 from waypost.core.reminder import Looked, reminder_after
 
 MESSAGE = Message(
-    "msg_" + "0" * 21, "one", "https://example.com", "POST", (), NOW_MS, NOW_MS, 3, 60_000, "", {"raw": b""}, 10**15
+    id="msg_" + "0" * 26,
+    pk="m#0#0",
+    account="one",
+    url="https://example.com",
+    method="POST",
+    headers=(),
+    created_ms=NOW_MS,
+    due_ms=NOW_MS,
+    retries=3,
+    timeout_ms=60_000,
+    caller_ip="",
+    body={"raw": b""},
+    ttl_ms=10**15,
 )
 
 

@@ -6,8 +6,8 @@ import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from waypost.core.accounts import KeyStore, Tokens
@@ -23,10 +23,10 @@ from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
 
 _log = logging.getLogger("waypost.api")
+_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A request as the door hands it over: path and query raw, as they stood in the request line."""
 
     method: str
@@ -38,14 +38,13 @@ class Call:
     caller_ip: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     status: int
     content: Any
-    headers: Sequence[tuple[str, str]] = field(default=())
+    headers: Sequence[tuple[str, str]] = ()
 
     def body(self) -> bytes:
-        return json.dumps(self.content, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return _to_json(self.content).encode("utf-8", "surrogatepass")
 
 
 _STATUS: dict[type[Exception], int] = {

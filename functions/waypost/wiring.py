@@ -12,6 +12,7 @@ from waypost.api import Api
 from waypost.core.accounts import Account, KeyStore, Tokens
 from waypost.core.deliver import Deliverer
 from waypost.core.duration import parse_duration
+from waypost.core.fresh import Fresh
 from waypost.core.guard import Guard
 from waypost.core.look import Look
 from waypost.core.policy import Policy
@@ -77,13 +78,13 @@ class Service:
 
 
 def assemble(ports: Ports, policy: Policy, accounts: Sequence[Account], guard: Guard) -> Service:
-    looked = Looked()
+    looked, fresh = Looked(), Fresh()
     keys = KeyStore(ports)
     tokens = Tokens({account.token: account.name for account in accounts})
-    publisher = Publisher(ports, policy, looked)
+    publisher = Publisher(ports, policy, looked, fresh)
     return Service(
         api=Api(ports, policy, tokens, publisher, keys, guard),
-        deliverer=Deliverer(ports, policy, looked, keys.keys),
+        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys),
         look=Look(ports, policy, looked),
         keys=keys,
     )

@@ -87,7 +87,7 @@ class SqliteHarness:
 
     async def open(self) -> Table:
         self._store = _Store(self._path)
-        self._table = EmbeddedTable(self._store)
+        self._table = EmbeddedTable(self._store, strict=True)
         return self._table
 
     async def crash(self) -> Table:

@@ -265,7 +265,7 @@ class World:
         self.tasks.append(self.loop.create_task(self._tick()))
 
     def _boot(self) -> None:
-        self.table = EmbeddedTable(self.store)
+        self.table = EmbeddedTable(self.store, strict=True)
         policy = dataclasses.replace(self.policy, boot=f"boot{self.epoch}" if self.machine else "")
 
         def service() -> Service:

@@ -13,8 +13,6 @@ from waypost.core.ports import Blobs, Randomness, Unavailable
 
 #: Above this a body is a blob: a table's write costs by the kilobyte.
 _INLINE_MAX = 8_192
-#: Below this compression never saves a kilobyte.
-_COMPRESS_MIN = 512
 #: Blobs are dropped by age, a class of days each; a body takes the shortest class that outlives its message.
 RETENTION_CLASSES = (30, 120, 400)
 #: Added to a message's life, so that clocks and sweeps a little apart never take a body early.
@@ -26,11 +24,18 @@ class BodyMissing(Unavailable):
 
 
 async def store_body(
-    data: bytes, *, account: str, ttl_ms: int, now_ms: int, blobs: Blobs, random: Randomness
+    data: bytes,
+    *,
+    account: str,
+    ttl_ms: int,
+    now_ms: int,
+    compress_from: int,
+    blobs: Blobs,
+    random: Randomness,
 ) -> dict[str, Any]:
     """Returns what stands in the message's item; a blob is durable when this returns."""
     packed: dict[str, Any] = {"raw": data}
-    if len(data) >= _COMPRESS_MIN:
+    if len(data) >= compress_from:
         smaller = zlib.compress(data, 1)
         if len(smaller) < len(data):
             packed = {"zip": smaller}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple
 
 from waypost.core.body import BodyMissing, load_body
+from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
 from waypost.core.message import (
     STATE_OUTLIVES_MS,
@@ -61,8 +61,7 @@ _MAX_STORED_BODY = 16_384
 _MAX_STORED_HEADERS = 8_192
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A claimed message: whoever holds this may send once, and settle while `token` stands in its state."""
 
     message: Message
@@ -75,16 +74,21 @@ class Deliverer:
         ports: Ports,
         policy: Policy,
         looked: Looked,
+        fresh: Fresh,
         signing_keys: Callable[[str], Awaitable[SigningKeys]],
     ) -> None:
         self._ports = ports
         self._policy = policy
         self._looked = looked
+        self._fresh = fresh
         self._signing_keys = signing_keys
         self._under_way: dict[str, Attempt] = {}
 
     async def find(self, ref: str) -> Message | None:
         """The message that a bell speaks of; None if it is gone."""
+        fresh = self._fresh.take(ref)
+        if fresh is not None:
+            return fresh
         account, message_id = parse_ref(ref)
         place = place_of(message_id)
         if place is None:
@@ -120,14 +124,14 @@ class Deliverer:
     # Claim -----------------------------------------------------------------------------------------------------------
 
     async def _claim(self, message: Message) -> Attempt | None:
-        early = message.due_ms - self._ports.clock.now_ms()
-        if early > 0 and not await self._wait_or_ring_again(message, early):
-            return None
         now = self._ports.clock.now_ms()
-        lease = self._lease(message, now, State(phase=Phase.ACTIVE))
+        if message.due_ms > now:
+            if not await self._wait_or_ring_again(message, message.due_ms - now):
+                return None
+            now = self._ports.clock.now_ms()
         try:
             # Undone only by a crash, which undoes everything after it too: then the attempt in flight is made again.
-            item = await self._ports.table.write(claim(message, lease, claim_condition(now)), relaxed=True)
+            item = await self._ports.table.write(self._lease(message, now, claim_condition(now)), relaxed=True)
         except ConditionFailed as refused:
             return await self._after_refused_claim(message, State.from_item(refused.item))
         return Attempt(message, State.from_item(item))
@@ -143,33 +147,35 @@ class Deliverer:
 
     async def _take_over(self, message: Message, state: State, now: int) -> Attempt | None:
         """The worker before us did not return: a crash, which costs no retry of the user's."""
-        crashed = replace(state, crashes=state.crashes + 1)
-        held = AllOf((Equals("token", state.token), Equals("state", Phase.ACTIVE.value)))
+        crashed = state._replace(crashes=state.crashes + 1)
+        held = AllOf((Equals("token", state.token), _UNDER_WAY))
         try:
             if state.stop:
                 await self._ports.table.write(ended(message, crashed, Phase.CANCELLED, now, when=held))
                 return None
             held = AllOf((*held.conditions, Absent("stop")))
             if crashed.crashes >= _MAX_CRASHES:
-                lost = replace(crashed, last={"at": now, "ms": 0, "status": 0, "error": "delivery did not return"})
+                lost = crashed._replace(last={"at": now, "ms": 0, "status": 0, "error": "delivery did not return"})
                 await self._ports.table.write_together(
                     [ended(message, lost, Phase.FAILED, now, when=held), dead_letter(message, lost, now, None)]
                 )
                 return None
-            lease = self._lease(message, now, crashed)
-            item = await self._ports.table.write(claim(message, lease, held))
+            item = await self._ports.table.write(self._lease(message, now, held, crashed.crashes))
         except ConditionFailed:
             return None  # Somebody else took it over, or its worker came back after all.
         return Attempt(message, State.from_item(item))
 
-    def _lease(self, message: Message, now: int, state: State) -> State:
-        return replace(
-            state,
-            phase=Phase.ACTIVE,
-            token=random_name(self._ports.random),
-            lease_ms=now + message.timeout_ms + _LEASE_MARGIN_MS,
-            boot=self._policy.boot,
-        )
+    def _lease(self, message: Message, now: int, when: Condition, crashes: int = 0) -> Change:
+        """The write that claims the message."""
+        held = {
+            "state": _ACTIVE,
+            "token": random_name(self._ports.random),
+            "lease": now + message.timeout_ms + _LEASE_MARGIN_MS,
+            "boot": self._policy.boot,
+        }
+        if crashes:
+            held["crashes"] = crashes
+        return _change(message, held, (), when)
 
     async def _wait_or_ring_again(self, message: Message, early_ms: int) -> bool:
         """True: waited, it is due. False: too early for that, a bell of its own or its reminder will bring it back."""
@@ -195,7 +201,7 @@ class Deliverer:
     async def _put_back(self, attempt: Attempt, due_ms: int) -> None:
         """Undoes the claim of an attempt that was not made, or that nobody will wait for."""
         message, state = attempt.message, attempt.state
-        waiting = replace(state, phase=Phase.RETRY, due_ms=due_ms)
+        waiting = state._replace(phase=Phase.RETRY, due_ms=due_ms)
         try:
             await self._write_retry(message, waiting, settle_condition(state))
         except ConditionFailed:
@@ -228,7 +234,7 @@ class Deliverer:
             except ConditionFailed as refused:
                 standing = State.from_item(refused.item)
                 if standing.token == state.token and standing.stop and not state.stop:
-                    state = replace(state, stop=True)
+                    state = state._replace(stop=True)
                     continue
                 # Ours took effect and its answer was lost, or it was never ours: a bell too many does no harm.
                 if standing.phase is Phase.RETRY or standing.phase is Phase.CREATED:
@@ -250,13 +256,13 @@ class Deliverer:
         )
         last = {"at": started_ms, "ms": max(0, now - started_ms), **_told(outcome)}
         if isinstance(plan, Delivered):
-            return replace(state, phase=Phase.DELIVERED, ended_ms=now, last=last)
-        failed = replace(state, retried=state.retried + 1, last=last)
+            return state._replace(phase=Phase.DELIVERED, ended_ms=now, last=last)
+        failed = state._replace(retried=state.retried + 1, last=last)
         if state.stop:
-            return replace(failed, phase=Phase.CANCELLED, ended_ms=now)
+            return failed._replace(phase=Phase.CANCELLED, ended_ms=now)
         if isinstance(plan, RetryAt):
-            return replace(failed, phase=Phase.RETRY, due_ms=plan.due_ms)
-        return replace(failed, phase=Phase.FAILED, ended_ms=now)
+            return failed._replace(phase=Phase.RETRY, due_ms=plan.due_ms)
+        return failed._replace(phase=Phase.FAILED, ended_ms=now)
 
     async def _write_settled(
         self, message: Message, settled: State, held: Condition, outcome: Answer | NoAnswer
@@ -284,18 +290,22 @@ class Deliverer:
 
 # Decisions -----------------------------------------------------------------------------------------------------------
 
+_NEVER_ATTEMPTED = Absent("state")
+_RETRYING = Equals("state", Phase.RETRY.value)
+_ACTIVE = Phase.ACTIVE.value
+_UNDER_WAY = Equals("state", _ACTIVE)
+_NOT_STOPPED = Absent("stop")
+
 
 def claim_condition(now_ms: int) -> Condition:
     """When a message may be claimed without further ado: never attempted, or due again. (The message itself is due.)"""
-    never_attempted = Absent("state")
-    due_again = AllOf((Equals("state", Phase.RETRY.value), AtMost("due", now_ms)))
-    return AllOf((AnyOf((never_attempted, due_again)), Absent("stop")))
+    return AllOf((AnyOf((_NEVER_ATTEMPTED, AllOf((_RETRYING, AtMost("due", now_ms))))), _NOT_STOPPED))
 
 
 def settle_condition(state: State) -> Condition:
     """Never on time: a zombie can't overwrite its successor, whatever the clocks say."""
-    mine = AllOf((Equals("state", Phase.ACTIVE.value), Equals("token", state.token)))
-    return mine if state.stop else AllOf((*mine.conditions, Absent("stop")))
+    mine = Equals("token", state.token)
+    return AllOf((_UNDER_WAY, mine)) if state.stop else AllOf((_UNDER_WAY, mine, _NOT_STOPPED))
 
 
 def is_abandoned(state: State, now_ms: int, boot: str) -> bool:
@@ -307,13 +317,6 @@ def needs_reminder(looked: Looked, message: Message, now_ms: int) -> bool:
     return looked.may_have_passed(message.place.minute, now_ms)
 
 
-def claim(message: Message, lease: State, when: Condition) -> Change:
-    held = {"state": lease.phase.value, "token": lease.token, "lease": lease.lease_ms, "boot": lease.boot}
-    if lease.crashes:
-        held["crashes"] = lease.crashes
-    return _change(message, held, (), when)
-
-
 def retry_later(message: Message, state: State, when: Condition) -> Change:
     settled: dict[str, Any] = {"state": state.phase.value, "due": state.due_ms, "retried": state.retried}
     if state.last:
@@ -323,7 +326,7 @@ def retry_later(message: Message, state: State, when: Condition) -> Change:
 
 def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condition) -> Change:
     settled: dict[str, Any] = {
-        "state": phase.value,
+        "state": str(phase),
         "ended": now_ms,
         "retried": state.retried,
         "crashes": state.crashes,
@@ -378,9 +381,8 @@ def _told(outcome: Answer | NoAnswer) -> Item:
 
 def delivery_headers(message: Message, retried: int, signature: str, region: str) -> list[tuple[str, str]]:
     """What the destination gets, besides Host and framing."""
-    own_agent = any(name == "User-Agent" for name, _ in message.headers)
     return [
-        *(() if own_agent else (("User-Agent", "Upstash-QStash"),)),
+        *_own_agent(message.headers),
         *message.headers,
         ("Upstash-Message-Id", message.id),
         ("Upstash-Retried", str(retried)),
@@ -388,3 +390,11 @@ def delivery_headers(message: Message, retried: int, signature: str, region: str
         ("Upstash-Caller-Ip", message.caller_ip),
         ("Upstash-Region", region),
     ]
+
+
+def _own_agent(headers: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    """Who is calling, unless the publisher has said so."""
+    for name, _ in headers:
+        if name == "User-Agent":
+            return ()
+    return (("User-Agent", "Upstash-QStash"),)

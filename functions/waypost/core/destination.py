@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from urllib.parse import unquote, urlsplit
 
@@ -17,8 +18,10 @@ _MAX_LENGTH = 8_000
 
 def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
     """Parts a raw query into what belongs to the destination, untouched, and our own keys (lower case) with values."""
+    if not query:
+        return "", []
     theirs, ours = [], []
-    for part in query.split("&") if query else []:
+    for part in query.split("&"):
         raw_name, _, raw_value = part.partition("=")
         name = unquote(raw_name).lower()
         if name == "qstash_token" or name.startswith("upstash-"):
@@ -48,6 +51,7 @@ def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tupl
     return check_url(f"{url}?{query}" if query else url, guard), ours
 
 
+@functools.lru_cache(maxsize=1024)
 def check_url(url: str, guard: Guard) -> str:
     """Returns the URL if a request may be sent there as far as can be said without looking a name up."""
     url = _ILLEGAL.sub(lambda bad: "".join(f"%{byte:02X}" for byte in bad[0].encode("latin-1", "replace")), url)

@@ -13,11 +13,8 @@ class FairSlots:
         self._used: Counter[str] = Counter()
         self._in_flight = 0
         self._lines: dict[str, deque[str]] = {}
-        self._waiting = 0
-
-    @property
-    def waiting(self) -> int:
-        return self._waiting
+        #: How many wait.
+        self.waiting = 0
 
     def take(self, host: str) -> bool:
         """True: the slot is taken, give it back with `free`."""
@@ -29,7 +26,7 @@ class FairSlots:
 
     def wait(self, host: str, ref: str) -> None:
         self._lines.setdefault(host, deque()).append(ref)
-        self._waiting += 1
+        self.waiting += 1
 
     def free(self, host: str) -> None:
         self._used[host] -= 1
@@ -42,14 +39,14 @@ class FairSlots:
 
         Hosts take turns; one over its half goes only if nobody below waits.
         """
-        if self._in_flight >= self._slots or not self._waiting:
+        if self._in_flight >= self._slots or not self.waiting:
             return None
         host = next((h for h in self._lines if self._within_share(h)), next(iter(self._lines)))
         line = self._lines.pop(host)
         ref = line.popleft()
         if line:
             self._lines[host] = line
-        self._waiting -= 1
+        self.waiting -= 1
         self._used[host] += 1
         self._in_flight += 1
         return host, ref

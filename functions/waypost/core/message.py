@@ -5,8 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from waypost.core.ids import Place, place_of
 from waypost.core.policy import DAY, Policy
@@ -35,11 +34,15 @@ class Phase(enum.StrEnum):
         return self in (Phase.DELIVERED, Phase.FAILED, Phase.CANCELLED)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+_PHASES = {phase.value: phase for phase in Phase}
+
+
+class Message(NamedTuple):
     """What was accepted. Immutable, but for `ttl_ms`, which a reminder moves on while the message is unfinished."""
 
     id: str
+    #: The partition it lies in.
+    pk: str
     account: str
     url: str
     method: str
@@ -58,28 +61,28 @@ class Message:
 
     @property
     def place(self) -> Place:
-        place = place_of(self.id)
-        if place is None:
-            raise ValueError(f"not a message id: {self.id}")
-        return place
+        return _place(self.id)
+
+    def under(self, message_id: str) -> Message:
+        """The same message with an id of ours that is given already."""
+        return self._replace(id=message_id, pk=partition_of(_place(message_id)))
 
     @property
     def ref(self) -> str:
-        return ref_of(self.account, self.id)
+        return f"{self.account}#{self.id}"
 
     @property
     def key(self) -> Key:
-        return message_key(self.account, self.id, self.place)
+        return Key(self.pk, f"{self.account}#{self.id}")
 
     @property
     def state_key(self) -> Key:
-        return state_key(self.account, self.id, self.place)
+        return Key(self.pk, f"{self.account}#{self.id}#s")
 
     def to_item(self) -> dict[str, Any]:
-        pk, sk = self.key
         return {
-            "pk": pk,
-            "sk": sk,
+            "pk": self.pk,
+            "sk": f"{self.account}#{self.id}",
             "v": VERSION,
             "id": self.id,
             "acct": self.account,
@@ -102,6 +105,7 @@ class Message:
             return None
         return Message(
             id=item["id"],
+            pk=item["pk"],
             account=item["acct"],
             url=item["url"],
             method=item["method"],
@@ -116,8 +120,7 @@ class Message:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What has become of a message so far."""
 
     phase: Phase = Phase.CREATED
@@ -144,7 +147,7 @@ class State:
         if item is None:
             return State()
         return State(
-            phase=Phase(item["state"]),
+            phase=_PHASES[item["state"]],
             retried=item.get("retried", 0),
             crashes=item.get("crashes", 0),
             due_ms=item.get("due", 0),
@@ -156,6 +159,13 @@ class State:
             last=item.get("last"),
             ttl_ms=item["ttl"] * 1000,
         )
+
+
+def _place(message_id: str) -> Place:
+    place = place_of(message_id)
+    if place is None:
+        raise ValueError(f"not a message id: {message_id}")
+    return place
 
 
 def message_key(account: str, message_id: str, place: Place) -> Key:

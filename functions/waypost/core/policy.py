@@ -35,6 +35,8 @@ class Policy:
     retention_ms: int = _setting(14 * DAY, "WAYPOST_RETENTION")
     #: The SDKs know these two alone.
     region: str = _setting("US-EAST-1", "WAYPOST_REGION", choices=("US-EAST-1", "EU-CENTRAL-1"))
+    #: Bodies from this size on are compressed: late where that costs time, early where a write costs by the kilobyte.
+    compress_from: int = 8_193
     #: Partitions a minute of messages, or the reminders, are spread over.
     shards: int = 1
     #: Names this start of a sole worker; leases of other boots are dead. Empty where several workers share a table.

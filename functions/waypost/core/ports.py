@@ -8,8 +8,9 @@ otherwise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeAlias, final
 
 #: Attribute values are str, int (64 bits), bytes, bool, and lists and string-keyed maps of these: no floats, no null.
 #: An item that a table returned is shared, so it is never changed in place.
@@ -17,6 +18,8 @@ Item: TypeAlias = Mapping[str, Any]
 
 #: The longest sort key that matters: every real one sorts before it.
 MAX = "\U0010ffff"
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Key(NamedTuple):
@@ -27,35 +30,35 @@ class Key(NamedTuple):
 # Conditions: a closed set. A missing attribute (or item) satisfies Absent only. ---------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+@final
+class Absent(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+@final
+class Present(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Equals:
+@final
+class Equals(NamedTuple):
     name: str
     value: str | int
 
 
-@dataclass(frozen=True, slots=True)
-class AtMost:
+@final
+class AtMost(NamedTuple):
     name: str
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class AllOf:
+@final
+class AllOf(NamedTuple):
     conditions: tuple[Condition, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf:
+@final
+class AnyOf(NamedTuple):
     conditions: tuple[Condition, ...]
 
 
@@ -65,31 +68,30 @@ Condition: TypeAlias = Absent | Present | Equals | AtMost | AllOf | AnyOf
 # Writes --------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(NamedTuple):
     """Replaces the whole item; its `pk` and `sk` attributes are its key."""
 
     item: Item
     when: Condition | None = None
+    #: Keys that the writer knows to have never existed, which spares an engine with a cache from looking.
+    unborn: tuple[Key, ...] = ()
 
     @property
     def key(self) -> Key:
         return Key(self.item["pk"], self.item["sk"])
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """Changes single attributes; makes the item if it does not exist and the condition allows that."""
 
     key: Key
-    set: Item = field(default_factory=dict)
-    add: Mapping[str, int] = field(default_factory=dict)
+    set: Item = _NOTHING
+    add: Mapping[str, int] = _NOTHING
     remove: tuple[str, ...] = ()
     when: Condition | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(NamedTuple):
     """Removes the item; removing what is not there is no error."""
 
     key: Key
@@ -120,8 +122,7 @@ class TooLarge(Exception):
     """An item over 400 KB: nothing was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """Some items in order of sort key. `next` goes on after them; None: there are no more. A page may be empty."""
 
     items: Sequence[Item]
@@ -199,8 +200,7 @@ class Blobs(Protocol):
 # The sender ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One request to a destination. Header values are latin-1 text; `timeout_ms` bounds everything from name look-up
     to the last byte of the answer."""
 
@@ -211,8 +211,7 @@ class Outgoing:
     timeout_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What the destination answered: header names in lower case, the body raw and cut at the sender's cap."""
 
     status: int
@@ -220,8 +219,7 @@ class Answer:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
+class NoAnswer(NamedTuple):
     """No complete answer came, or the request was not allowed to leave. `reason` is one sentence for the user."""
 
     reason: str

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from waypost.core.body import store_body
+from waypost.core.fresh import Fresh
 from waypost.core.ids import Place, make_message_id
-from waypost.core.message import VERSION, Message, State, digest, life_ends_ms
+from waypost.core.message import VERSION, Message, State, digest, life_ends_ms, partition_of
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     LONGEST_BELL_MS,
@@ -22,8 +23,7 @@ from waypost.core.ports import (
 from waypost.core.reminder import LOOK_AFTER_MS, Looked, Stopwatch, remind
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A publish, checked and with every default filled in. `dedup` is empty, or names what may exist once a window."""
 
     account: str
@@ -39,42 +39,48 @@ class Request:
     dedup: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     message_id: str
     deduplicated: bool
 
 
 class Publisher:
-    def __init__(self, ports: Ports, policy: Policy, looked: Looked) -> None:
+    def __init__(self, ports: Ports, policy: Policy, looked: Looked, fresh: Fresh) -> None:
         self._ports = ports
         self._policy = policy
         self._looked = looked
+        self._fresh = fresh
 
     async def publish(self, request: Request) -> Accepted:
         """Stores and rings. When this returns, the message is owed.
 
         Raises Busy or Unavailable when the store fails; the message may then be delivered all the same.
         """
-        watch = Stopwatch(self._ports)
-        message = await self._prepare(request)
+        watch = Stopwatch(self._ports.clock, request.asked_ms)
+        place = Place(self._looked.minute_for_new_id(request.asked_ms), self._shard())
+        message = await self._prepare(request, place)
         if request.dedup:
             winner_id = await self._claim_dedup(request, message.id)
             if winner_id != message.id:
-                await self._help(replace(message, id=winner_id), watch)
+                await self._help(message.under(winner_id), watch)
                 return Accepted(winner_id, deduplicated=True)
             await self._put_if_absent(message)
         else:
-            await self._ports.table.write(Put(message.to_item()))
-        if watch.late() or self._looked.may_have_passed(message.place.minute, self._ports.clock.now_ms()):
+            await self._ports.table.write(Put(message.to_item(), unborn=(message.state_key,)))
+        now = self._ports.clock.now_ms()
+        if watch.late(now) or self._looked.may_have_passed(place.minute, now):
             await self._remind(message)
-        await self._ring(message)
+        if message.due_ms <= now:
+            self._fresh.keep(message)
+        await self._ring(message, now)
         return Accepted(message.id, deduplicated=False)
 
-    async def _prepare(self, request: Request) -> Message:
-        now = self._ports.clock.now_ms()
-        minute = self._looked.minute_for_new_id(now)
-        shard = self._ports.random(1)[0] % self._policy.shards
+    def _shard(self) -> int:
+        shards = self._policy.shards
+        return self._ports.random(1)[0] % shards if shards > 1 else 0
+
+    async def _prepare(self, request: Request, place: Place) -> Message:
+        now = request.asked_ms
         ttl = life_ends_ms(
             self._policy,
             due_ms=request.due_ms,
@@ -87,11 +93,13 @@ class Publisher:
             account=request.account,
             ttl_ms=ttl,
             now_ms=now,
+            compress_from=self._policy.compress_from,
             blobs=self._ports.blobs,
             random=self._ports.random,
         )
         return Message(
-            id=make_message_id(Place(minute, shard), self._ports.random),
+            id=make_message_id(place, now, self._ports.random),
+            pk=partition_of(place),
             account=request.account,
             url=request.url,
             method=request.method,
@@ -132,10 +140,11 @@ class Publisher:
             await self._remind(message)
         if standing is None:
             await self._put_if_absent(message)
-        if watch.late() or (not reminded and self._looked.may_have_passed(message.place.minute, now)):
+        now = self._ports.clock.now_ms()
+        if watch.late(now) or (not reminded and self._looked.may_have_passed(message.place.minute, now)):
             await self._remind(message)
         if state_item is None:
-            await self._ring(standing or message)
+            await self._ring(standing or message, now)
 
     async def _put_if_absent(self, message: Message) -> None:
         try:
@@ -147,7 +156,7 @@ class Publisher:
         at = self._ports.clock.now_ms() + LOOK_AFTER_MS
         await remind(self._ports, message.ref, at, self._policy.shards)
 
-    async def _ring(self, message: Message) -> None:
-        delay = max(0, message.due_ms - self._ports.clock.now_ms())
+    async def _ring(self, message: Message, now: int) -> None:
+        delay = max(0, message.due_ms - now)
         if delay <= LONGEST_BELL_MS:
             await self._ports.doorbell.ring([Bell(message.ref, delay)])

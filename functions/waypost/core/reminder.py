@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from waypost.core.message import VERSION, Message, Phase, State
 from waypost.core.policy import MINUTE
-from waypost.core.ports import Key, Ports, Put
+from waypost.core.ports import Clock, Key, Ports, Put
 
 #: The tick rings what comes due within this, with the exact delay: two ticks and a half.
 HORIZON_MS = 150_000
@@ -41,14 +41,14 @@ class Looked:
 class Stopwatch:
     """Tells whether so much time went by, or the clock jumped so far, that the look may have passed meanwhile."""
 
-    def __init__(self, ports: Ports) -> None:
-        self._clock = ports.clock
-        self._wall_ms = ports.clock.now_ms()
-        self._start_ms = ports.clock.monotonic_ms()
+    def __init__(self, clock: Clock, now_ms: int) -> None:
+        self._clock = clock
+        self._wall_ms = now_ms
+        self._start_ms = clock.monotonic_ms()
 
-    def late(self) -> bool:
+    def late(self, now_ms: int) -> bool:
         took = self._clock.monotonic_ms() - self._start_ms
-        jumped = self._clock.now_ms() - self._wall_ms - took
+        jumped = now_ms - self._wall_ms - took
         return took >= _TRUST_LOOK_MS or abs(jumped) >= _TRUST_LOOK_MS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -86,15 +87,15 @@ def read_settings(
 
     `headers` are the request's, `query` the destination's control keys: (lower-case name, value). A header wins.
     """
-    in_query = _collected(query)
-    in_headers = _collected([pair for pair in headers if _is_setting(pair[0].lower())])
+    in_query = _collected(query) if query else {}
+    in_headers = _collected(headers)
     given = {name: value for name, value in (in_query | in_headers).items() if value}
 
     def spelt(lower: str) -> str:
         return canonical(lower) if lower in in_headers else lower
 
     for name, value in given.items():
-        _refuse_unserved(name, value, spelt(name))
+        _refuse_unserved(name, value, spelt)
     forwarded = _forwarded(given, spelt, policy)
     return Request(
         account=account,
@@ -111,6 +112,7 @@ def read_settings(
     )
 
 
+@functools.lru_cache(maxsize=1024)
 def canonical(name: str) -> str:
     """`my-header` -> `My-Header`."""
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
@@ -119,15 +121,13 @@ def canonical(name: str) -> str:
 _Spelling: TypeAlias = Callable[[str], str]
 
 
-def _is_setting(name: str) -> bool:
-    return name.startswith("upstash-") or name == "content-type"
-
-
 def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """By lower-case name. A forwarded header given twice is joined, as HTTP joins lists; a setting has one value."""
     found: dict[str, str] = {}
     for name, value in pairs:
         lower, value = name.lower(), value.strip()
+        if not lower.startswith("upstash-") and lower not in ("content-type", "qstash_token"):
+            continue
         if found.get(lower, value) == value:
             found[lower] = value
         elif lower.startswith(_FORWARD):
@@ -138,13 +138,13 @@ def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def _refuse_unserved(name: str, value: str, spelt: str) -> None:
+def _refuse_unserved(name: str, value: str, spelt: _Spelling) -> None:
     if name == "upstash-header-forward" and value.lower() == "false":
         return
     if name.startswith(_WORKFLOW):
-        raise BadRequest(f"{spelt}: workflows are not served; publish without the workflow client")
+        raise BadRequest(f"{spelt(name)}: workflows are not served; publish without the workflow client")
     if name in _NOT_SERVED or name.startswith(_NOT_SERVED_PREFIXES):
-        raise BadRequest(f"{spelt} is not served by this version; leave it out")
+        raise BadRequest(f"{spelt(name)} is not served by this version; leave it out")
 
 
 def _forwarded(given: Item, spelt: _Spelling, policy: Policy) -> tuple[tuple[str, str], ...]:
@@ -160,13 +160,13 @@ def _forwarded(given: Item, spelt: _Spelling, policy: Policy) -> tuple[tuple[str
                 raise BadRequest(f"{spelt(name)}: {shown(value)} can't be a header value, use printable latin-1 text")
             if target not in _NOT_FORWARDED and target not in _OURS:
                 found[target] = value
-    size = sum(len(name) + len(value) for name, value in found.items())
+    size = sum(map(len, found)) + sum(map(len, found.values()))
     if size > policy.max_headers:
         raise BadRequest(
             f"Upstash-Forward-*: the headers to forward have {size} bytes, the limit is {policy.max_headers}"
             f" (the setting {policy.setting('max_headers')} changes it); put the data into the body"
         )
-    return tuple((canonical(name), value) for name, value in sorted(found.items()))
+    return tuple([(canonical(name), value) for name, value in sorted(found.items())])
 
 
 def _method(given: Item, spelt: _Spelling) -> str:
@@ -221,9 +221,9 @@ def _retries(given: Item, spelt: _Spelling, policy: Policy) -> int:
 
 def _timeout(given: Item, spelt: _Spelling, policy: Policy) -> int:
     timeout = _duration(given, "upstash-timeout", spelt)
-    name = spelt("upstash-timeout")
     if timeout is None:
         return min(policy.default_timeout_ms, policy.max_timeout_ms)
+    name = spelt("upstash-timeout")
     if timeout == 0:
         raise BadRequest(f"{name}: {shown(given['upstash-timeout'])} leaves no time for an answer, write 1s or more")
     if timeout > policy.max_timeout_ms:

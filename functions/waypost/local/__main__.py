@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import shlex
@@ -19,7 +20,6 @@ from waypost.wiring import LocalSettings, SettingError, read_local_settings, wit
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     os.umask(0o077)
     try:
         settings = read_local_settings(os.environ)
@@ -39,11 +39,23 @@ def main() -> None:
     def introduce(keys: SigningKeys) -> None:
         print(introduction(settings, listener.getsockname()[1], keys), flush=True)
 
+    tune_interpreter()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings, listener, store, introduce))
     finally:
         store.close()
+
+
+def tune_interpreter() -> None:
+    """For one busy thread that leaves next to no cycles, and one that writes to the disk and is hardly ever awake.
+
+    Together worth about a tenth of the messages a second.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+    # How long the writer waits for the interpreter's lock before it asks for it: a commit waits for it twice.
+    sys.setswitchinterval(0.0003)
 
 
 def introduction(settings: LocalSettings, port: int, keys: SigningKeys) -> str:

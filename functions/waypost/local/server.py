@@ -8,11 +8,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
-
-import uvicorn
 
 from waypost.core.guard import Guard
 from waypost.core.ids import random_name
@@ -25,7 +23,6 @@ from waypost.engines.embedded.table import EmbeddedTable
 from waypost.local.clock import SystemClock
 from waypost.local.dispatch import Dispatcher
 from waypost.local.door import Door
-from waypost.local.protocol import BoundedProtocol
 from waypost.local.randomness import SystemRandomness
 from waypost.local.transport import HttpSender
 from waypost.wiring import LocalSettings, Service, assemble
@@ -35,15 +32,10 @@ _TICK_S = 60
 #: A tick that had more to ring than it may is followed by the next after this.
 _TICK_AGAIN_S = 1
 _EXPIRE_S = 3600
+#: Requests being answered at a stop may take this long.
+_ANSWERS_S = 2
 #: Attempts under way at a stop may take this long; those that do not end are made again after the next start.
 _STOP_S = 8
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals are this module's business: uvicorn would raise them again before the store is closed."""
-        yield
 
 
 def listen(settings: LocalSettings) -> socket.socket:
@@ -70,34 +62,20 @@ async def serve(
     introduce(await service.keys.keys(settings.accounts[0].name))
 
     dispatcher = Dispatcher(service.deliverer, doorbell, policy.max_in_flight)
-    server = _Server(
-        uvicorn.Config(
-            Door(service.api, policy, settings.base_path),
-            http=BoundedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=2,
-        )
-    )
-
-    def stop() -> None:
-        server.should_exit = True
-
+    door = Door(service.api, policy, settings.base_path)
+    stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop)
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
     work = [
         asyncio.create_task(dispatcher.run()),
         asyncio.create_task(_tick(service, doorbell, policy.rings_per_tick)),
         asyncio.create_task(_expire(table, blobs)),
     ]
     try:
-        await server.serve(sockets=[listener])
+        await door.open(listener)
+        await stop.wait()
     finally:
+        await door.close(_ANSWERS_S)
         for task in work:
             task.cancel()
         await asyncio.gather(*work, return_exceptions=True)

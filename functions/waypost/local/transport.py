@@ -9,7 +9,6 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias, cast
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -53,6 +52,10 @@ class _Failed(Exception):
     """No answer will come; the text says why."""
 
 
+class _Late(_Failed):
+    """The time is over."""
+
+
 class _Place(NamedTuple):
     """What a connection is kept for. The host is canonical."""
 
@@ -61,8 +64,7 @@ class _Place(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(NamedTuple):
     """A URL, read: where to connect to and what to write there."""
 
     place: _Place
@@ -101,6 +103,14 @@ def _read_url(url: str) -> _Target | str:
     )
 
 
+@lru_cache(maxsize=1024)
+def _read_name(name: str) -> str:
+    """The name of a header in lower case. Raises _Failed if it is none."""
+    if not _TOKEN.fullmatch(name):
+        raise _Failed(f"the header name {name[:100]!r} can't be sent")
+    return name.lower()
+
+
 def _write_head(request: Outgoing, target: _Target) -> bytes:
     """The request's first line and headers. Raises _Failed for what can't stand in them."""
     if not _TOKEN.fullmatch(request.method):
@@ -108,11 +118,9 @@ def _write_head(request: Outgoing, target: _Target) -> bytes:
     lines = [f"{request.method} {target.path} HTTP/1.1", f"Host: {target.host_header}"]
     authorization = target.authorization
     for name, value in request.headers:
-        if not _TOKEN.fullmatch(name):
-            raise _Failed(f"the header name {name[:100]!r} can't be sent")
-        if _BAD_IN_VALUE.search(value):
+        lower = _read_name(name)
+        if not value.isprintable() and _BAD_IN_VALUE.search(value):
             raise _Failed(f"the value of header {name} holds a control character")
-        lower = name.lower()
         if lower in _OWN_HEADERS:
             continue
         if lower == "authorization":
@@ -236,21 +244,26 @@ class _Connection(asyncio.Protocol):
         #: False as soon as no further request may be sent on it.
         self.usable = True
         self.idle_since = 0.0
+        self._loop = asyncio.get_running_loop()
         self._reading: _Reading | None = None
         self._waiter: asyncio.Future[_Failed | None] | None = None
 
-    async def exchange(self, head: bytes, body: bytes, reading: _Reading) -> Answer:
-        """Raises _Failed. When it is cancelled, the connection is of no further use."""
+    async def exchange(self, head: bytes, body: bytes, reading: _Reading, until: float) -> Answer:
+        """Raises _Failed, _Late at the loop's time `until`. When it fails, the connection is of no further use."""
         if not self.usable:
             raise _Failed("connection closed before the request was sent")
         self._reading = reading
-        self._waiter = asyncio.get_running_loop().create_future()
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_at(until, self._settle, _Late())
         if len(body) <= _ONE_WRITE:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
-        failed = await self._waiter
+        try:
+            failed = await self._waiter
+        finally:
+            timer.cancel()
         self._reading = self._waiter = None
         if failed:
             raise failed
@@ -307,8 +320,8 @@ class _Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed = False
 
-    def take(self, place: _Place) -> _Connection | None:
-        oldest = asyncio.get_running_loop().time() - _IDLE_S
+    def take(self, place: _Place, now: float) -> _Connection | None:
+        oldest = now - _IDLE_S
         kept = self._idle.get(place)
         while kept:
             connection = kept.pop()
@@ -318,12 +331,11 @@ class _Pool:
             connection.drop()
         return None
 
-    def give(self, place: _Place, connection: _Connection) -> None:
+    def give(self, place: _Place, connection: _Connection, loop: asyncio.AbstractEventLoop) -> None:
         kept = self._idle.get(place, [])
         if not connection.usable or self._closed or len(kept) >= _IDLE_PER_PLACE or self._count >= _IDLE_IN_ALL:
             connection.drop()
             return
-        loop = asyncio.get_running_loop()
         connection.idle_since = loop.time()
         self._idle.setdefault(place, kept).append(connection)
         self._count += 1
@@ -376,9 +388,8 @@ class HttpSender:
     async def send(self, request: Outgoing) -> Answer | NoAnswer:
         """Never raises; a reason says what went wrong."""
         try:
-            async with asyncio.timeout(request.timeout_ms / 1000):
-                return await self._send(request)
-        except TimeoutError:
+            return await self._send(request)
+        except (TimeoutError, _Late):
             return NoAnswer(f"no answer within {request.timeout_ms / 1000:g} s")
         except _Failed as failed:
             return NoAnswer(str(failed))
@@ -392,18 +403,24 @@ class HttpSender:
         await asyncio.sleep(0)
 
     async def _send(self, request: Outgoing) -> Answer:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        until = now + request.timeout_ms / 1000
         target = _read_url(request.url)
         if isinstance(target, str):
             raise _Failed(target)
         head = _write_head(request, target)
         reading = _Reading(request.method, self._body_cap)
-        connection = self._pool.take(target.place) or await self._connect(target.place, request.timeout_ms / 1000)
+        connection = self._pool.take(target.place, now)
+        if connection is None:
+            async with asyncio.timeout_at(until):
+                connection = await self._connect(target.place, request.timeout_ms / 1000)
         try:
-            answer = await connection.exchange(head, request.body, reading)
+            answer = await connection.exchange(head, request.body, reading, until)
         except BaseException:
             connection.drop()
             raise
-        self._pool.give(target.place, connection)
+        self._pool.give(target.place, connection, loop)
         return answer
 
     async def _connect(self, place: _Place, time_s: float) -> _Connection:

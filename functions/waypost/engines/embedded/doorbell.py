@@ -31,15 +31,17 @@ class HeapDoorbell:
         self._alarm_ms: int | None = None
 
     async def ring(self, bells: Sequence[Bell]) -> int:
-        now_ms = self._clock.monotonic_ms()
         not_taken = 0
         for ref, delay_ms in bells:
             if self.room() <= (self._capacity // 2 if delay_ms > _FAR_MS else 0):
                 not_taken += 1
-                continue
-            self._rung += 1
-            heapq.heappush(self._later, (now_ms + max(0, delay_ms), self._rung, ref))
-        if self._later and (self._alarm_ms is None or self._later[0][0] < self._alarm_ms):
+            elif delay_ms > 0:
+                self._rung += 1
+                heapq.heappush(self._later, (self._clock.monotonic_ms() + delay_ms, self._rung, ref))
+            else:
+                self._sort_out()
+                self._due.append(ref)
+        if self._due or (self._later and (self._alarm_ms is None or self._later[0][0] < self._alarm_ms)):
             self._stir.set()
         return not_taken
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 import fcntl
 import functools
+import itertools
 import logging
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -34,6 +36,7 @@ CREATE INDEX items_by_ttl ON items (ttl) WHERE ttl IS NOT NULL;
 PRAGMA user_version = {_VERSION};
 """
 
+# The columns in the order of a `Row`.
 _PUT = "REPLACE INTO items (pk, sk, item, ttl) VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM items WHERE pk = ? AND sk = ?"
 _GET = "SELECT item FROM items WHERE pk = ? AND sk = ?"
@@ -46,8 +49,8 @@ _EXPIRED = "SELECT pk, sk FROM items WHERE ttl <= ? ORDER BY ttl LIMIT ?"
 _CHECKPOINT_PAGES = 4_000
 _LOG_BYTES = 64 * 1024 * 1024
 _CACHE_KIB = 16 * 1024
-#: The most rows a statement writes.
-_BLOCK = 64
+#: So many rows a statement writes: few sizes, so that each is compiled once.
+_SIZES = sorted({size for power in range(9) for size in (1 << power, 3 << power >> 1)})
 
 #: Another program may hold the file for a moment: a backup, a shell. The loop's thread cannot wait long.
 _WRITE_BUSY_MS = 1_000
@@ -62,20 +65,16 @@ class StoreError(Exception):
     """The store cannot be opened. The text is one sentence for whoever runs the service."""
 
 
-def _blocks(rows: list[Row]) -> Iterator[list[Row]]:
-    """Cuts a group into a few statements of sizes that recur: each statement gives up the interpreter's lock once, and
-    getting it back from a busy event loop takes far longer than a row."""
-    start = 0
-    while start < len(rows):
-        size = min(_BLOCK, 1 << (len(rows) - start).bit_length() - 1)
-        yield rows[start : start + size]
-        start += size
-
-
 @functools.cache
 def _put(count: int) -> str:
     """The statement that writes so many rows."""
     return _PUT + ", (?, ?, ?, ?)" * (count - 1)
+
+
+def _filled(rows: list[Row]) -> list[Row]:
+    """As many rows as the next larger statement takes: writing the last one again changes nothing."""
+    size = _SIZES[bisect.bisect_left(_SIZES, len(rows))]
+    return rows + rows[-1:] * (size - len(rows))
 
 
 class SqliteStore:
@@ -153,14 +152,21 @@ class SqliteStore:
 
     def _transact(self, rows: Sequence[Row]) -> None:
         puts = [row for row in rows if row.item is not None]
-        deletes = [row[:2] for row in rows if row.item is None]
         writer = self._writer
+        if len(puts) == len(rows) <= _SIZES[-1]:
+            # One statement, which is a transaction of its own: each call gives up the interpreter's lock, and getting
+            # it back from a busy event loop takes longer than many rows.
+            self._write_block(puts)
+            return
         writer.execute("BEGIN IMMEDIATE")
-        for block in _blocks(puts):
-            writer.execute(_put(len(block)), [value for row in block for value in row])
-        if deletes:
-            writer.executemany(_DELETE, deletes)
+        for start in range(0, len(puts), _SIZES[-1]):
+            self._write_block(puts[start : start + _SIZES[-1]])
+        writer.executemany(_DELETE, [row[:2] for row in rows if row.item is None])
         writer.execute("COMMIT")
+
+    def _write_block(self, rows: list[Row]) -> None:
+        rows = _filled(rows)
+        self._writer.execute(_put(len(rows)), tuple(itertools.chain.from_iterable(rows)))
 
     def _rollback(self) -> None:
         """Leaves the connection fit for the next group. SQLite ends some failed transactions by itself, not all."""
