@@ -47,7 +47,7 @@ _MIN_INT = -(2**63)
 _CHUNK = 32
 #: What an entry of the cache costs besides its bytes, about.
 _ENTRY_BYTES = 250
-_CACHE_BYTES = 16 * 1024 * 1024
+_CACHE_BYTES = 1024 * 1024
 
 #: Stands in the cache for a row that is known not to exist; no item is encoded in no byte.
 _NO_ITEM = b""
