@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
+
+import msgspec
+from msgspec import Struct
 
 from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.body import load_body
@@ -23,10 +25,9 @@ from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
 
 _log = logging.getLogger("waypost.api")
-_to_json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-class Call(NamedTuple):
+class Call(Struct, frozen=True):
     """A request as the door hands it over: path and query raw, as they stood in the request line."""
 
     method: str
@@ -38,13 +39,13 @@ class Call(NamedTuple):
     caller_ip: str
 
 
-class Reply(NamedTuple):
+class Reply(Struct, frozen=True):
     status: int
     content: Any
     headers: Sequence[tuple[str, str]] = ()
 
     def body(self) -> bytes:
-        return _to_json(self.content).encode("utf-8", "surrogatepass")
+        return msgspec.json.encode(self.content)
 
 
 _STATUS: dict[type[Exception], int] = {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from waypost.core.body import BodyMissing, load_body
 from waypost.core.fresh import Fresh
@@ -61,7 +64,7 @@ _MAX_STORED_BODY = 16_384
 _MAX_STORED_HEADERS = 8_192
 
 
-class Attempt(NamedTuple):
+class Attempt(Struct, frozen=True):
     """A claimed message: whoever holds this may send once, and settle while `token` stands in its state."""
 
     message: Message
@@ -147,7 +150,7 @@ class Deliverer:
 
     async def _take_over(self, message: Message, state: State, now: int) -> Attempt | None:
         """The worker before us did not return: a crash, which costs no retry of the user's."""
-        crashed = state._replace(crashes=state.crashes + 1)
+        crashed = replace(state, crashes=state.crashes + 1)
         held = AllOf((Equals("token", state.token), _UNDER_WAY))
         try:
             if state.stop:
@@ -155,7 +158,7 @@ class Deliverer:
                 return None
             held = AllOf((*held.conditions, Absent("stop")))
             if crashed.crashes >= _MAX_CRASHES:
-                lost = crashed._replace(last={"at": now, "ms": 0, "status": 0, "error": "delivery did not return"})
+                lost = replace(crashed, last={"at": now, "ms": 0, "status": 0, "error": "delivery did not return"})
                 await self._ports.table.write_together(
                     [ended(message, lost, Phase.FAILED, now, when=held), dead_letter(message, lost, now, None)]
                 )
@@ -201,7 +204,7 @@ class Deliverer:
     async def _put_back(self, attempt: Attempt, due_ms: int) -> None:
         """Undoes the claim of an attempt that was not made, or that nobody will wait for."""
         message, state = attempt.message, attempt.state
-        waiting = state._replace(phase=Phase.RETRY, due_ms=due_ms)
+        waiting = replace(state, phase=Phase.RETRY, due_ms=due_ms)
         try:
             await self._write_retry(message, waiting, settle_condition(state))
         except ConditionFailed:
@@ -234,7 +237,7 @@ class Deliverer:
             except ConditionFailed as refused:
                 standing = State.from_item(refused.item)
                 if standing.token == state.token and standing.stop and not state.stop:
-                    state = state._replace(stop=True)
+                    state = replace(state, stop=True)
                     continue
                 # Ours took effect and its answer was lost, or it was never ours: a bell too many does no harm.
                 if standing.phase is Phase.RETRY or standing.phase is Phase.CREATED:
@@ -256,13 +259,13 @@ class Deliverer:
         )
         last = {"at": started_ms, "ms": max(0, now - started_ms), **_told(outcome)}
         if isinstance(plan, Delivered):
-            return state._replace(phase=Phase.DELIVERED, ended_ms=now, last=last)
-        failed = state._replace(retried=state.retried + 1, last=last)
+            return replace(state, phase=Phase.DELIVERED, ended_ms=now, last=last)
+        failed = replace(state, retried=state.retried + 1, last=last)
         if state.stop:
-            return failed._replace(phase=Phase.CANCELLED, ended_ms=now)
+            return replace(failed, phase=Phase.CANCELLED, ended_ms=now)
         if isinstance(plan, RetryAt):
-            return failed._replace(phase=Phase.RETRY, due_ms=plan.due_ms)
-        return failed._replace(phase=Phase.FAILED, ended_ms=now)
+            return replace(failed, phase=Phase.RETRY, due_ms=plan.due_ms)
+        return replace(failed, phase=Phase.FAILED, ended_ms=now)
 
     async def _write_settled(
         self, message: Message, settled: State, held: Condition, outcome: Answer | NoAnswer

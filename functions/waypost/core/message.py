@@ -5,7 +5,10 @@ from __future__ import annotations
 import enum
 import hashlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from waypost.core.ids import Place, place_of
 from waypost.core.policy import DAY, Policy
@@ -37,7 +40,7 @@ class Phase(enum.StrEnum):
 _PHASES = {phase.value: phase for phase in Phase}
 
 
-class Message(NamedTuple):
+class Message(Struct, frozen=True):
     """What was accepted. Immutable, but for `ttl_ms`, which a reminder moves on while the message is unfinished."""
 
     id: str
@@ -65,7 +68,7 @@ class Message(NamedTuple):
 
     def under(self, message_id: str) -> Message:
         """The same message with an id of ours that is given already."""
-        return self._replace(id=message_id, pk=partition_of(_place(message_id)))
+        return replace(self, id=message_id, pk=partition_of(_place(message_id)))
 
     @property
     def ref(self) -> str:
@@ -120,7 +123,7 @@ class Message(NamedTuple):
         )
 
 
-class State(NamedTuple):
+class State(Struct, frozen=True):
     """What has become of a message so far."""
 
     phase: Phase = Phase.CREATED

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias, final
 
+from msgspec import Struct
+
 #: Attribute values are str, int (64 bits), bytes, bool, and lists and string-keyed maps of these: no floats, no null.
 #: An item that a table returned is shared, so it is never changed in place.
 Item: TypeAlias = Mapping[str, Any]
@@ -31,34 +33,34 @@ class Key(NamedTuple):
 
 
 @final
-class Absent(NamedTuple):
+class Absent(Struct, frozen=True):
     name: str
 
 
 @final
-class Present(NamedTuple):
+class Present(Struct, frozen=True):
     name: str
 
 
 @final
-class Equals(NamedTuple):
+class Equals(Struct, frozen=True):
     name: str
     value: str | int
 
 
 @final
-class AtMost(NamedTuple):
+class AtMost(Struct, frozen=True):
     name: str
     value: int
 
 
 @final
-class AllOf(NamedTuple):
+class AllOf(Struct, frozen=True):
     conditions: tuple[Condition, ...]
 
 
 @final
-class AnyOf(NamedTuple):
+class AnyOf(Struct, frozen=True):
     conditions: tuple[Condition, ...]
 
 
@@ -68,7 +70,7 @@ Condition: TypeAlias = Absent | Present | Equals | AtMost | AllOf | AnyOf
 # Writes --------------------------------------------------------------------------------------------------------------
 
 
-class Put(NamedTuple):
+class Put(Struct, frozen=True):
     """Replaces the whole item; its `pk` and `sk` attributes are its key."""
 
     item: Item
@@ -81,7 +83,7 @@ class Put(NamedTuple):
         return Key(self.item["pk"], self.item["sk"])
 
 
-class Change(NamedTuple):
+class Change(Struct, frozen=True):
     """Changes single attributes; makes the item if it does not exist and the condition allows that."""
 
     key: Key
@@ -91,7 +93,7 @@ class Change(NamedTuple):
     when: Condition | None = None
 
 
-class Delete(NamedTuple):
+class Delete(Struct, frozen=True):
     """Removes the item; removing what is not there is no error."""
 
     key: Key
@@ -122,7 +124,7 @@ class TooLarge(Exception):
     """An item over 400 KB: nothing was written."""
 
 
-class Page(NamedTuple):
+class Page(Struct, frozen=True):
     """Some items in order of sort key. `next` goes on after them; None: there are no more. A page may be empty."""
 
     items: Sequence[Item]
@@ -200,7 +202,7 @@ class Blobs(Protocol):
 # The sender ----------------------------------------------------------------------------------------------------------
 
 
-class Outgoing(NamedTuple):
+class Outgoing(Struct, frozen=True):
     """One request to a destination. Header values are latin-1 text; `timeout_ms` bounds everything from name look-up
     to the last byte of the answer."""
 
@@ -211,7 +213,7 @@ class Outgoing(NamedTuple):
     timeout_ms: int
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True):
     """What the destination answered: header names in lower case, the body raw and cut at the sender's cap."""
 
     status: int
@@ -219,7 +221,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class NoAnswer(NamedTuple):
+class NoAnswer(Struct, frozen=True):
     """No complete answer came, or the request was not allowed to leave. `reason` is one sentence for the user."""
 
     reason: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from msgspec import Struct
 
 from waypost.core.body import store_body
 from waypost.core.fresh import Fresh
@@ -23,7 +23,7 @@ from waypost.core.ports import (
 from waypost.core.reminder import LOOK_AFTER_MS, Looked, Stopwatch, remind
 
 
-class Request(NamedTuple):
+class Request(Struct, frozen=True):
     """A publish, checked and with every default filled in. `dedup` is empty, or names what may exist once a window."""
 
     account: str
@@ -39,7 +39,7 @@ class Request(NamedTuple):
     dedup: str = ""
 
 
-class Accepted(NamedTuple):
+class Accepted(Struct, frozen=True):
     message_id: str
     deduplicated: bool
 

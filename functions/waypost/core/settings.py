@@ -69,6 +69,8 @@ _OURS = frozenset(
 )
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+#: Settings that are not named `upstash-`.
+_OTHERS = frozenset({"content-type", "qstash_token"})
 _NUMBER = re.compile(r"[0-9]{1,15}")
 
 
@@ -125,9 +127,10 @@ def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     """By lower-case name. A forwarded header given twice is joined, as HTTP joins lists; a setting has one value."""
     found: dict[str, str] = {}
     for name, value in pairs:
-        lower, value = name.lower(), value.strip()
-        if not lower.startswith("upstash-") and lower not in ("content-type", "qstash_token"):
+        lower = name.lower()
+        if not lower.startswith("upstash-") and lower not in _OTHERS:
             continue
+        value = value.strip()
         if found.get(lower, value) == value:
             found[lower] = value
         elif lower.startswith(_FORWARD):
@@ -170,7 +173,7 @@ def _forwarded(given: Item, spelt: _Spelling, policy: Policy) -> tuple[tuple[str
 
 
 def _method(given: Item, spelt: _Spelling) -> str:
-    value = given.get("upstash-method") or "POST"
+    value = given.get("upstash-method", "POST")
     if value.upper() not in _METHODS:
         name = spelt("upstash-method")
         raise BadRequest(f"{name}: {shown(value)} is no method that can be used, take one of {', '.join(_METHODS)}")
@@ -178,7 +181,7 @@ def _method(given: Item, spelt: _Spelling) -> str:
 
 
 def _duration(given: Item, name: str, spelt: _Spelling) -> int | None:
-    if not given.get(name):
+    if name not in given:
         return None
     duration = parse_duration(given[name])
     if duration is None:
@@ -187,9 +190,11 @@ def _duration(given: Item, name: str, spelt: _Spelling) -> int | None:
 
 
 def _due(given: Item, spelt: _Spelling, policy: Policy, now_ms: int) -> int:
+    if "upstash-delay" not in given and "upstash-not-before" not in given:
+        return now_ms
     delay = _duration(given, "upstash-delay", spelt) or 0
     name = "upstash-delay"
-    if given.get("upstash-not-before"):
+    if "upstash-not-before" in given:
         name = "upstash-not-before"
         if not _NUMBER.fullmatch(given[name]):
             raise BadRequest(f"{spelt(name)}: {shown(given[name])} is no time, write it in whole seconds since 1970")
@@ -243,6 +248,8 @@ def _flag(given: Item, name: str, spelt: _Spelling) -> bool:
 
 
 def _dedup(given: Item, spelt: _Spelling, url: str, body: bytes, forwarded: Sequence[tuple[str, str]]) -> str:
+    if "upstash-deduplication-id" not in given and "upstash-content-based-deduplication" not in given:
+        return ""
     explicit = given.get("upstash-deduplication-id")
     by_content = _flag(given, "upstash-content-based-deduplication", spelt)
     if explicit:

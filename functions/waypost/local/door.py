@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import http
-import json
 import re
 import socket
 import time
@@ -18,6 +17,8 @@ from collections.abc import Sequence
 from typing import cast
 
 import httptools
+import msgspec
+from msgspec.structs import replace
 
 from waypost.api import Api, Call, Reply, body_too_large
 from waypost.core.errors import BadRequest, TooMuch
@@ -69,6 +70,7 @@ class Door:
     def __init__(self, api: Api, policy: Policy, base_path: str) -> None:
         self._api = api
         self._base_path = base_path
+        self.answer = self.answer_below if base_path else api.answer
         self.max_body = policy.max_body
         self.too_large = body_too_large(policy)
         self._connections: set[_Connection] = set()
@@ -95,12 +97,11 @@ class Door:
             connection.abort()
         self._sweeper.cancel()
 
-    async def answer(self, call: Call) -> Reply:
-        if self._base_path:
-            if not call.path.startswith(self._base_path + "/"):
-                return Reply(404, {"error": f"this server answers below {self._base_path}/ (WAYPOST_BASE_PATH)"})
-            call = call._replace(path=call.path[len(self._base_path) :])
-        return await self._api.answer(call)
+    async def answer_below(self, call: Call) -> Reply:
+        """What `api` says to a call below the base path."""
+        if not call.path.startswith(self._base_path + "/"):
+            return Reply(404, {"error": f"this server answers below {self._base_path}/ (WAYPOST_BASE_PATH)"})
+        return await self._api.answer(replace(call, path=call.path[len(self._base_path) :]))
 
     def date(self) -> str:
         """Now, as the `date` header gives it."""
@@ -316,7 +317,7 @@ class _Connection(asyncio.Protocol):
         self._ending = True
         if self._served and self._served.whole:
             return  # The connection is closed behind the answer to that one.
-        body = json.dumps({"error": reason}).encode()
+        body = msgspec.json.encode({"error": reason})
         self._transport.write(_head(status, len(body), self._door.date(), (), keep_alive=False) + body)
         self._transport.close()
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import httptools
+from msgspec import Struct
 
 from waypost.core.guard import Guard, canonical_host, is_address
 from waypost.core.ports import Answer, NoAnswer, Outgoing
@@ -64,7 +65,7 @@ class _Place(NamedTuple):
     port: int
 
 
-class _Target(NamedTuple):
+class _Target(Struct, frozen=True):
     """A URL, read: where to connect to and what to write there."""
 
     place: _Place

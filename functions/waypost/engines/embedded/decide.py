@@ -19,9 +19,9 @@ def holds(condition: Condition, item: Item | None) -> bool:
             if holds(one, item):
                 return True
         return False
-    if type(condition) is Absent:
-        return item is None or condition.name not in item
     if item is None or condition.name not in item:
+        return type(condition) is Absent
+    if type(condition) is Absent:
         return False
     if type(condition) is Present:
         return True

@@ -451,7 +451,7 @@ def _check_key(key: Key) -> None:
 
 
 def _check(value: object) -> None:
-    """Raises TypeError for what a table cannot hold. A str's subclass, such as an enum's member, is stored as its text."""
+    """Raises TypeError for what a table cannot hold. A str's subclass, such as an enum's member, is stored as text."""
     if isinstance(value, dict):
         if not all(type(name) is str for name in value):
             raise TypeError("names are text")
