@@ -22,6 +22,7 @@ _CORE_MAY = {
     "ipaddress",
     "json",
     "math",
+    "msgspec",
     "re",
     "sys",
     "types",

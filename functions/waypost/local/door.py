@@ -315,7 +315,8 @@ class _Connection(asyncio.Protocol):
     def _refuse(self, status: int, reason: str) -> None:
         """Answers what the parser could not read. Nothing that follows it can be told from it."""
         self._ending = True
-        if self._served and self._served.whole:
+        before = self._served or (self._line[0] if self._line else None)
+        if before and before.whole:
             return  # The connection is closed behind the answer to that one.
         body = msgspec.json.encode({"error": reason})
         self._transport.write(_head(status, len(body), self._door.date(), (), keep_alive=False) + body)

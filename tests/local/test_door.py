@@ -1,0 +1,313 @@
+"""The door's HTTP: what comes in pieces, too early, too late, too much or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+import uvloop
+
+from waypost.api import Call, Reply
+from waypost.core.policy import Policy
+from waypost.local.door import Door
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+_POLICY = Policy(max_body=200_000)
+
+
+@pytest.fixture(params=["asyncio", "uvloop"])
+def run(request: pytest.FixtureRequest) -> Run:
+    return uvloop.run if request.param == "uvloop" else asyncio.run
+
+
+class Echo:
+    """Stands for the api: answers with what it was asked, once `hold` allows it."""
+
+    def __init__(self) -> None:
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.calls: list[Call] = []
+
+    async def answer(self, call: Call) -> Reply:
+        self.calls.append(call)
+        if call.path == "/unread":
+            return Reply(401, {"error": "who are you"})
+        try:
+            body = await call.read_body()
+        except Exception as refused:  # noqa: BLE001 - the api turns any into an answer
+            return Reply(400, {"error": str(refused)})
+        await self.hold.wait()
+        return Reply(200, {"path": call.path, "query": call.query, "size": len(body)})
+
+
+@contextlib.asynccontextmanager
+async def door(echo: Echo, base_path: str = "") -> AsyncIterator[tuple[Door, int]]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    it = Door(echo, _POLICY, base_path)  # type: ignore[arg-type]
+    await it.open(listener)
+    try:
+        yield it, listener.getsockname()[1]
+    finally:
+        await it.close(0.1)
+
+
+@contextlib.asynccontextmanager
+async def caller(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, str, str]:
+    """Status, head in lower case, body."""
+    async with asyncio.timeout(5):
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        length = int(head.partition("content-length: ")[2].partition("\r\n")[0] or 0)
+        body = await reader.readexactly(length)
+    return int(head.split()[1]), head, body.decode()
+
+
+async def closed(reader: asyncio.StreamReader) -> bool:
+    async with asyncio.timeout(5):
+        with contextlib.suppress(ConnectionError):
+            return await reader.read(1) == b""
+    return True
+
+
+def request(path: str, body: bytes = b"", more: str = "") -> bytes:
+    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{more}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def test_requests_that_follow_unasked_are_answered_in_their_order(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        async with door(echo) as (_, port), caller(port) as (reader, writer):
+            echo.hold.clear()
+            writer.write(b"".join(request(f"/{n}", b"x" * n) for n in range(50)))
+            await asyncio.sleep(0.05)
+            assert len(echo.calls) == 1
+            echo.hold.set()
+            for n in range(50):
+                status, _, body = await answer(reader)
+                assert (status, body) == (200, f'{{"path":"/{n}","query":"","size":{n}}}')
+
+    run(test())
+
+
+def test_a_request_may_come_byte_by_byte(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            for byte in request("/a%2Fb//c?d=%20", b"body"):
+                writer.write(bytes([byte]))
+                await writer.drain()
+                await asyncio.sleep(0)
+            status, _, body = await answer(reader)
+            assert (status, body) == (200, '{"path":"/a%2Fb//c","query":"d=%20","size":4}')
+
+    run(test())
+
+
+def test_the_target_may_be_absolute(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("http://waypost.example:80/v2/keys?a"))
+            assert (await answer(reader))[2] == '{"path":"/v2/keys","query":"a","size":0}'
+
+    run(test())
+
+
+def test_a_large_body_is_read_only_when_it_is_asked_for(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        async with door(echo) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1", b"x" * 190_000))
+            assert (await answer(reader))[2] == '{"path":"/1","query":"","size":190000}'
+            writer.write(request("/2", b"y" * 200_000))
+            assert (await answer(reader))[0] == 200
+
+    run(test())
+
+
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_a_body_beyond_the_limit_is_refused(run: Run, framing: str) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            if framing == "length":
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 200001\r\n\r\n")
+            else:
+                writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+                writer.write(b"%x\r\n" % 150_000 + b"x" * 150_000 + b"\r\n%x\r\n" % 60_000 + b"x" * 60_000)
+            status, head, body = await answer(reader)
+            assert status == 400
+            assert "connection: close" in head
+            assert "maxMessageSize" in body
+
+    run(test())
+
+
+def test_an_answer_that_needs_no_body_comes_before_it(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(b"POST /unread HTTP/1.1\r\nHost: x\r\nContent-Length: 150000\r\n\r\n")
+            status, head, _ = await answer(reader)
+            assert status == 401
+            assert "connection: close" in head
+            # What was on its way already costs nobody the answer.
+            writer.write(b"x" * 150_000)
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_who_asks_before_sending_a_body_is_told_to(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(b"POST /1 HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+            assert (await answer(reader))[0] == 100
+            writer.write(b"body")
+            assert (await answer(reader))[2] == '{"path":"/1","query":"","size":4}'
+            writer.write(b"POST /unread HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+            assert (await answer(reader))[0] == 401
+
+    run(test())
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("waypost.local.door._BODY_S", 0.1)
+    monkeypatch.setattr("waypost.local.door._SWEEP_S", 0.05)
+
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo")
+            status, _, body = await answer(reader)
+            assert status == 400
+            assert "did not arrive" in body
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_a_body_may_take_its_time_to_be_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_BODY_S", "_HEAD_S", "_IDLE_S"):
+        monkeypatch.setattr(f"waypost.local.door.{name}", 0.1)
+    monkeypatch.setattr("waypost.local.door._SWEEP_S", 0.02)
+
+    async def test() -> None:
+        echo = Echo()
+        echo.hold.clear()
+        async with door(echo) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1", b"body"))
+            await asyncio.sleep(0.3)
+            echo.hold.set()
+            assert (await answer(reader))[0] == 200
+
+    run(test())
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost"])
+def test_a_connection_that_asks_nothing_is_closed(run: Run, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_HEAD_S", "_IDLE_S"):
+        monkeypatch.setattr(f"waypost.local.door.{name}", 0.1)
+    monkeypatch.setattr("waypost.local.door._SWEEP_S", 0.02)
+
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(sent)
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_a_head_without_end_is_refused(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        async with door(echo) as (_, port), caller(port) as (reader, writer):
+            writer.write(b"GET / HTTP/1.1\r\n" + b"X: " + b"y" * 200_000)
+            status, _, body = await answer(reader)
+            assert status == 431
+            assert "131072" in body
+            assert await closed(reader)
+        assert not echo.calls
+
+    run(test())
+
+
+def test_what_follows_a_request_and_is_none_costs_it_nothing(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1", b"body") + b"nonsense\r\n\r\n")
+            status, head, _ = await answer(reader)
+            assert status == 200
+            assert "connection: close" in head
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_a_wish_for_another_protocol_is_answered_as_if_it_were_none(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1", b"", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"))
+            assert (await answer(reader))[0] == 200
+
+    run(test())
+
+
+def test_who_wants_the_connection_closed_has_it_closed(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1", b"", "Connection: close\r\n"))
+            assert (await answer(reader))[0] == 200
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_a_caller_who_leaves_is_no_error(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        async with door(echo) as (_, port):
+            async with caller(port) as (_, writer):
+                writer.write(b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo")
+                await asyncio.sleep(0.05)
+            async with caller(port) as (reader, writer):
+                writer.write(request("/2"))
+                assert (await answer(reader))[0] == 200
+
+    run(test())
+
+
+def test_a_close_lets_what_is_served_be_answered(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        echo.hold.clear()
+        async with door(echo) as (it, port), caller(port) as (reader, writer), caller(port) as (idle, _):
+            writer.write(request("/1"))
+            await asyncio.sleep(0.05)
+            closing = asyncio.create_task(it.close(5))
+            assert await closed(idle)
+            echo.hold.set()
+            status, head, _ = await answer(reader)
+            assert status == 200
+            assert "connection: close" in head
+            await asyncio.wait_for(closing, 5)
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+
+    run(test())
+
+
+def test_below_a_base_path_nothing_else_is_answered(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo(), "/queue") as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/queue/v2/keys") + request("/v2/keys"))
+            assert (await answer(reader))[2] == '{"path":"/v2/keys","query":"","size":0}'
+            assert (await answer(reader))[0] == 404
+
+    run(test())
