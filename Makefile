@@ -13,6 +13,7 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --
 LOCAL := .venv/.local-installed
 TOOLS := .venv/.tools-installed
 CLIENTS := node_modules/.installed
+EMULATOR := .venv-emulator/.installed
 
 .PHONY: run test lint prove bench lock setup clean
 .DELETE_ON_ERROR:
@@ -20,7 +21,7 @@ CLIENTS := node_modules/.installed
 run: $(LOCAL)
 	@PYTHONPATH=functions exec $(PY) -m waypost.local $(ARGS)
 
-test: lint $(CLIENTS)
+test: lint $(CLIENTS) $(EMULATOR)
 	$(PY) -m pytest $(ARGS)
 
 lint: $(TOOLS)
@@ -35,17 +36,18 @@ prove: $(TOOLS)
 bench: $(TOOLS)
 	@PYTHONPATH=functions exec $(PY) -m benchmarks $(ARGS)
 
-setup: $(TOOLS) $(CLIENTS)
+setup: $(TOOLS) $(CLIENTS) $(EMULATOR)
 
 # One resolution for all three files: the two that ship take their versions from the full one.
 lock: $(TOOLS)
 	$(COMPILE) requirements.in -o requirements.txt
 	$(COMPILE) --constraints requirements.txt functions/requirements-local.in -o functions/requirements-local.txt
 	$(COMPILE) --constraints requirements.txt functions/requirements.in -o functions/requirements.txt
+	$(COMPILE) requirements-emulator.in -o requirements-emulator.txt
 	npm install --package-lock-only
 
 clean:
-	rm -rf .venv node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-emulator node_modules .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -65,4 +67,9 @@ $(CLIENTS): package-lock.json
 	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || \
 		{ echo 'The tests need Node 20 or newer, with npm, on the PATH. (make run needs neither.)' >&2; exit 1; }
 	npm ci --silent
+	@touch $@
+
+$(EMULATOR): requirements-emulator.txt
+	$(PYTHON) -m venv --clear .venv-emulator
+	.venv-emulator/bin/python -m pip install --disable-pip-version-check --no-input -qq --require-hashes -r $<
 	@touch $@

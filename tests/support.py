@@ -113,7 +113,7 @@ class Desk:
     async def deliver(self) -> int:
         """Answers every bell once, in order, its delay passing on the clock; returns how many it had."""
         bells, self.rung.bells = self.rung.bells, []
-        for ref, delay_ms in bells:
+        for ref, delay_ms, _ in bells:
             self.clock.ms += delay_ms
             message = await self.service.deliverer.find(ref)
             if message:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from waypost.core.message import VERSION
 from waypost.core.policy import SECOND
-from waypost.core.ports import Absent, ConditionFailed, Key, Ports, Put, Unavailable
+from waypost.core.ports import Absent, ConditionFailed, Item, Key, Ports, Put, Unavailable
 from waypost.core.signing import SigningKeys
 
 #: Keys are at most this old when a request is signed with them.
@@ -48,12 +48,7 @@ class KeyStore:
 
     async def open(self, account: Account) -> None:
         """Gives the account its first pair, unless it has one."""
-        pk, sk = _keys_of(account.name)
-        item = {"pk": pk, "sk": sk, "v": VERSION, "current": account.keys.current, "next": account.keys.next}
-        try:
-            await self._ports.table.write(Put(item, when=Absent("current")))
-        except ConditionFailed:
-            return
+        await self._put_if_absent(account.name, account.keys)
 
     async def keys(self, account: str) -> SigningKeys:
         now = self._ports.clock.monotonic_ms()
@@ -62,10 +57,27 @@ class KeyStore:
             return keys
         item = await self._ports.table.get(_keys_of(account))
         if item is None:
-            raise Unavailable(f"the account {account} has no signing keys")
+            item = await self._first_pair(account)
         keys = SigningKeys(item["current"], item["next"])
         self._cached[account] = (now, keys)
         return keys
+
+    async def _first_pair(self, account: str) -> Item:
+        """Draws a pair for an account that has none, unless somebody else is quicker."""
+        fresh = SigningKeys(f"sig_{self._ports.random(16).hex()}", f"sig_{self._ports.random(16).hex()}")
+        return await self._put_if_absent(account, fresh)
+
+    async def _put_if_absent(self, account: str, keys: SigningKeys) -> Item:
+        """Returns what then stands."""
+        pk, sk = _keys_of(account)
+        item = {"pk": pk, "sk": sk, "v": VERSION, "current": keys.current, "next": keys.next}
+        try:
+            await self._ports.table.write(Put(item, when=Absent("current")))
+        except ConditionFailed as lost:
+            if lost.item is None:
+                raise Unavailable(f"the signing keys of {account} can't be read") from lost
+            return lost.item
+        return item
 
 
 def _keys_of(account: str) -> Key:

@@ -288,7 +288,7 @@ class Deliverer:
 
     async def _ring(self, message: Message, delay_ms: int) -> None:
         if delay_ms <= LONGEST_BELL_MS:
-            await self._ports.doorbell.ring([Bell(message.ref, max(0, delay_ms))])
+            await self._ports.doorbell.ring([Bell(message.ref, max(0, delay_ms), message.timeout_ms)])
 
 
 # Decisions -----------------------------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ class Look:
             async for message, state in self._unfinished(minute):
                 delay = max(0, wake_at(message, state, self._policy.boot) - now)
                 if delay <= LONGEST_BELL_MS:
-                    await self._ports.doorbell.ring([Bell(message.ref, delay)])
+                    await self._ports.doorbell.ring([Bell(message.ref, delay, message.timeout_ms)])
         await self._visit_reminders(now + LONGEST_STEP_MS + HORIZON_MS, sys.maxsize, bells_are_late=False)
 
     # The look --------------------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ class Look:
                     await self._prolong(message, state, now)
                 moves.append((item, reminder(item["ref"], plan.to_ms, self._policy.shards)))
                 if plan.ring_in_ms is not None:
-                    bells.append(Bell(item["ref"], plan.ring_in_ms))
+                    bells.append(Bell(item["ref"], plan.ring_in_ms, message.timeout_ms if message else 0))
         await self._move_reminders(moves, bells)
         if forgotten:
             await self._ports.table.write_many([Delete(_key(item)) for item in forgotten])

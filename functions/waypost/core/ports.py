@@ -175,6 +175,8 @@ class Bell(NamedTuple):
 
     ref: str
     delay_ms: int
+    #: How long the destination may take: a doorbell may keep slow deliveries apart. 0: not known.
+    timeout_ms: int = 0
 
 
 #: The longest delay that every doorbell carries (SQS: 15 minutes). A later due time is left to the reminders.

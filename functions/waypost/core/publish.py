@@ -159,4 +159,4 @@ class Publisher:
     async def _ring(self, message: Message, now: int) -> None:
         delay = max(0, message.due_ms - now)
         if delay <= LONGEST_BELL_MS:
-            await self._ports.doorbell.ring([Bell(message.ref, delay)])
+            await self._ports.doorbell.ring([Bell(message.ref, delay, message.timeout_ms)])

@@ -32,7 +32,7 @@ class HeapDoorbell:
 
     async def ring(self, bells: Sequence[Bell]) -> int:
         not_taken = 0
-        for ref, delay_ms in bells:
+        for ref, delay_ms, _ in bells:
             if self.room() <= (self._capacity // 2 if delay_ms > _FAR_MS else 0):
                 not_taken += 1
             elif delay_ms > 0:
