@@ -20,11 +20,10 @@ from waypost.engines.embedded.blobs import FolderBlobs
 from waypost.engines.embedded.doorbell import HeapDoorbell
 from waypost.engines.embedded.sqlite import SqliteStore
 from waypost.engines.embedded.table import EmbeddedTable
-from waypost.local.clock import SystemClock
+from waypost.engines.system import SystemClock, SystemRandomness
+from waypost.engines.transport import HttpSender
 from waypost.local.dispatch import Dispatcher
 from waypost.local.door import Door
-from waypost.local.randomness import SystemRandomness
-from waypost.local.transport import HttpSender
 from waypost.wiring import LocalSettings, Service, assemble
 
 _log = logging.getLogger("waypost")

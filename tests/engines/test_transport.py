@@ -17,7 +17,7 @@ import uvloop
 
 from waypost.core.guard import Guard
 from waypost.core.ports import Answer, NoAnswer, Outgoing
-from waypost.local.transport import HttpSender
+from waypost.engines.transport import HttpSender
 
 OPEN = Guard(["127.0.0.0/8", "::1/128"])
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -593,7 +593,7 @@ def test_a_request_is_never_sent_twice(run: Run):
 
 
 def test_an_idle_connection_is_left_before_its_server_leaves_it(run: Run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("waypost.local.transport._IDLE_S", 0.2)
+    monkeypatch.setattr("waypost.engines.transport._IDLE_S", 0.2)
 
     async def test() -> None:
         async with endpoint() as it, sender() as http:
@@ -608,8 +608,8 @@ def test_an_idle_connection_is_left_before_its_server_leaves_it(run: Run, monkey
 
 
 def test_no_more_idle_connections_than_allowed(run: Run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("waypost.local.transport._IDLE_PER_PLACE", 3)
-    monkeypatch.setattr("waypost.local.transport._IDLE_IN_ALL", 4)
+    monkeypatch.setattr("waypost.engines.transport._IDLE_PER_PLACE", 3)
+    monkeypatch.setattr("waypost.engines.transport._IDLE_IN_ALL", 4)
 
     async def test() -> None:
         async with endpoint() as one, endpoint() as two, sender() as http:
