@@ -14,7 +14,7 @@ from waypost.core.ports import Put
 from waypost.core.reminder import reminder
 from waypost.engines.embedded.sqlite import SqliteStore
 from waypost.engines.embedded.table import EmbeddedTable
-from waypost.wiring import DEVELOPMENT_ACCOUNTS
+from waypost.local.settings import DEVELOPMENT_ACCOUNTS
 
 _A_MINUTE = 1_000
 _BATCH = 2_000

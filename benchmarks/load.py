@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from waypost.wiring import DEVELOPMENT_ACCOUNTS
+from waypost.local.settings import DEVELOPMENT_ACCOUNTS
 
 ROOT = Path(__file__).parents[1]
 TOKEN = DEVELOPMENT_ACCOUNTS[0].token

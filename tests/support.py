@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from waypost.api import Call, Reply
-from waypost.core.accounts import Account
+from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
 from waypost.core.ports import Answer, Bell, NoAnswer, Outgoing, Ports
@@ -83,7 +83,9 @@ class Desk:
         self.table = EmbeddedTable(self.store, strict=True)
         self.ports = Ports(self.table, self.rung, self.blobs, self.sender, self.clock, random.Random(1).randbytes)
         self.policy = policy or Policy()
-        self.service = assemble(self.ports, self.policy, [ONE, TWO], guard or Guard())
+        self.service = assemble(
+            self.ports, self.policy, Tokens({one.token: one.name for one in (ONE, TWO)}), guard or Guard()
+        )
 
     async def open(self) -> Desk:
         await self.service.look.open()

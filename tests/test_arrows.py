@@ -65,7 +65,7 @@ def test_engines_know_the_ports_and_themselves() -> None:
                 assert known, (file.name, name)
 
 
-def test_nothing_but_wiring_and_the_program_reads_the_environment() -> None:
+def test_nothing_but_the_programs_reads_the_environment() -> None:
     for file in files("."):
-        if file.name not in ("wiring.py", "__main__.py"):
+        if file.name not in ("on_aws.py", "__main__.py"):
             assert "os.environ" not in file.read_text(), file.name

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from waypost.core.policy import DAY
-from waypost.wiring import DEVELOPMENT_ACCOUNTS, SettingError, read_local_settings, read_policy, with_kept_token
+from waypost.local.settings import DEVELOPMENT_ACCOUNTS, read_local_settings, with_kept_token
+from waypost.wiring import SettingError, read_policy
 
 
 def test_the_development_profile_is_public_and_listens_on_loopback_alone(tmp_path: Path) -> None:

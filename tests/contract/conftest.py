@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from contract.aws import MinistackHarness, MotoHarness
 from contract.harness import Harness, SqliteHarness
 
-_ENGINES: dict[str, Callable[[Path], Harness]] = {"sqlite": SqliteHarness}
+_ENGINES: dict[str, Callable[[Path], Harness]] = {
+    "sqlite": SqliteHarness,
+    "moto": MotoHarness,
+    "ministack": MinistackHarness,
+}
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import apsw
 
-from waypost.core.ports import Table
+from waypost.core.ports import Blobs, Table
+from waypost.engines.embedded.blobs import FolderBlobs
 from waypost.engines.embedded.sqlite import SqliteStore
 from waypost.engines.embedded.table import EmbeddedTable, Row
 
@@ -23,6 +24,10 @@ class Harness(Protocol):
 
     async def crash(self) -> Table:
         """The process dies with all that is not committed; nobody who waits hears anything. Returns the next table."""
+        ...
+
+    def blobs(self) -> Blobs:
+        """Opens this engine's one blob store."""
         ...
 
     def hold_commits(self) -> None:
@@ -93,6 +98,9 @@ class SqliteHarness:
     async def crash(self) -> Table:
         self.close()
         return await self.open()
+
+    def blobs(self) -> Blobs:
+        return FolderBlobs(self._path.parent / "blobs")
 
     def hold_commits(self) -> None:
         self.release(0)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from contract.harness import Harness
 from waypost.core.ports import Unavailable
 from waypost.engines.embedded.blobs import FolderBlobs
 
@@ -21,21 +22,24 @@ def blobs(tmp_path: Path) -> FolderBlobs:
     return FolderBlobs(tmp_path / "blobs")
 
 
-async def test_a_blob_comes_back_as_it_went(blobs: FolderBlobs, tmp_path: Path) -> None:
+async def test_a_blob_comes_back_as_it_went(engine: Harness) -> None:
+    blobs = engine.blobs()
     assert await blobs.get(NAME) is None
     for data in (b"", bytes(range(256)) * 5_000):
         await blobs.put(NAME, data)
         assert await blobs.get(NAME) == data
-        assert await FolderBlobs(tmp_path / "blobs").get(NAME) == data
+        assert await engine.blobs().get(NAME) == data
 
 
-async def test_many_at_once(blobs: FolderBlobs) -> None:
+async def test_many_at_once(engine: Harness) -> None:
+    blobs = engine.blobs()
     names = [f"30/2026010{n % 9 + 1}/acct{n % 3}/{n}" for n in range(60)]
     await asyncio.gather(*[blobs.put(name, name.encode()) for name in names])
     assert await asyncio.gather(*[blobs.get(name) for name in names]) == [name.encode() for name in names]
 
 
-async def test_racing_puts_of_one_name_leave_one_whole_blob(blobs: FolderBlobs) -> None:
+async def test_racing_puts_of_one_name_leave_one_whole_blob(engine: Harness) -> None:
+    blobs = engine.blobs()
     await asyncio.gather(*[blobs.put(NAME, bytes([n]) * 100_000) for n in range(20)])
     data = await blobs.get(NAME)
     assert data is not None
@@ -67,12 +71,13 @@ async def test_racing_puts_of_one_name_leave_one_whole_blob(blobs: FolderBlobs) 
         "30/20260101/" + "x" * 300,
     ],
 )
-async def test_names_that_lead_elsewhere_are_refused(blobs: FolderBlobs, tmp_path: Path, name: str) -> None:
+async def test_names_that_lead_elsewhere_are_refused(engine: Harness, tmp_path: Path, name: str) -> None:
+    blobs = engine.blobs()
     with pytest.raises(ValueError, match="names no blob"):
         await blobs.put(name, b"x")
     with pytest.raises(ValueError, match="names no blob"):
         await blobs.get(name)
-    assert not (tmp_path / "blobs").exists()
+    assert not list(tmp_path.rglob("*"))
 
 
 async def test_days_go_when_their_class_has_passed(blobs: FolderBlobs, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ async def test_every_kind_of_value_comes_back_as_it_went(engine: Harness) -> Non
         yes=True,
         no=False,
         parts=[1, "a", [b"x", {"k": []}], True],
-        map={"": 0, "k": {"deep": [False]}},
+        map={"n": 0, "k": {"deep": [False]}},
     )
     await table.write(Put(whole))
     for again in (table, await engine.crash()):
@@ -71,6 +71,13 @@ async def test_every_kind_of_value_comes_back_as_it_went(engine: Harness) -> Non
         assert found == whole
         assert found["yes"] is True
         assert [type(found[name]) for name in ("small", "data", "parts")] == [int, bytes, list]
+
+
+@pytest.mark.needs("empty names")
+async def test_a_name_within_a_map_may_be_empty(engine: Harness) -> None:
+    table = await engine.open()
+    await table.write(Put(item(map={"": 0})))
+    assert await table.get(K) == item(map={"": 0})
 
 
 @pytest.mark.parametrize("value", [1.5, None, 2**63, -(2**63) - 1, (1,), {1}, [None], {"k": 0.0}, {1: "a"}, [[2**64]]])
@@ -141,7 +148,8 @@ async def test_change_refuses_what_means_two_things(engine: Harness) -> None:
 # Conditions ----------------------------------------------------------------------------------------------------------
 
 STANDING = item(n=5, zero=0, text="x", digits="5", yes=True, data=b"x", list=[])
-TRUTH: list[tuple[Condition, bool, bool]] = [
+DIFFERING = pytest.mark.needs("differing types")
+TRUTH: list[Any] = [
     # condition, holds for STANDING, holds where there is no item
     (Absent("n"), False, True),
     (Absent("missing"), True, True),
@@ -156,8 +164,8 @@ TRUTH: list[tuple[Condition, bool, bool]] = [
     (Equals("text", "X"), False, False),
     (Equals("digits", 5), False, False),
     (Equals("n", "5"), False, False),
-    (Equals("yes", 1), False, False),
-    (Equals("zero", False), False, False),
+    pytest.param(Equals("yes", 1), False, False, marks=DIFFERING),
+    pytest.param(Equals("zero", False), False, False, marks=DIFFERING),
     (Equals("yes", True), True, False),
     (Equals("data", "x"), False, False),
     (AtMost("n", 4), False, False),
@@ -165,21 +173,24 @@ TRUTH: list[tuple[Condition, bool, bool]] = [
     (AtMost("n", 6), True, False),
     (AtMost("zero", 0), True, False),
     (AtMost("missing", 9), False, False),
-    (AtMost("text", 9), False, False),
-    (AtMost("digits", 9), False, False),
-    (AtMost("yes", 9), False, False),
-    (AtMost("data", 9), False, False),
+    pytest.param(AtMost("text", 9), False, False, marks=DIFFERING),
+    pytest.param(AtMost("digits", 9), False, False, marks=DIFFERING),
+    pytest.param(AtMost("yes", 9), False, False, marks=DIFFERING),
+    pytest.param(AtMost("data", 9), False, False, marks=DIFFERING),
     (AllOf((Present("n"), Equals("text", "x"))), True, False),
     (AllOf((Present("n"), Equals("text", "y"))), False, False),
     (AllOf((Absent("a"), Absent("b"))), True, True),
     (AnyOf((Absent("n"), Equals("text", "x"))), True, True),
     (AnyOf((Equals("n", 1), AtMost("n", 1))), False, False),
     (AnyOf((AllOf((Equals("n", 1), Present("n"))), AllOf((Equals("n", 5), Absent("stop"))))), True, False),
+    (AllOf((AnyOf((Equals("n", 5), Equals("n", 6))), Equals("text", "y"))), False, False),
+    (AllOf((Equals("text", "y"), AnyOf((Equals("n", 6), Equals("n", 5))))), False, False),
+    (AllOf((AllOf((AnyOf((Equals("n", 5), Equals("n", 6))),)), Present("n"))), True, False),
     (AllOf((AnyOf((Absent("n"), AtMost("n", 5))), AnyOf((Absent("text"), Equals("text", "x"))))), True, True),
 ]
 
 
-@pytest.mark.parametrize(("condition", "with_item", "without"), TRUTH, ids=[str(row[0]) for row in TRUTH])
+@pytest.mark.parametrize(("condition", "with_item", "without"), TRUTH, ids=str)
 async def test_conditions(engine: Harness, condition: Condition, with_item: bool, without: bool) -> None:
     table = await engine.open()
     for standing, expected in ((STANDING, with_item), (None, without)):
@@ -212,6 +223,7 @@ async def test_the_lost_answer_of_a_conditional_write_is_success(engine: Harness
 # Many at once --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("races")
 async def test_one_of_many_racing_puts_wins(engine: Harness) -> None:
     table = await engine.open()
     asked = [table.write(Put(item(by=n), when=Absent("pk"))) for n in range(100)]
@@ -223,6 +235,7 @@ async def test_one_of_many_racing_puts_wins(engine: Harness) -> None:
     assert await table.get(K) == winners[0]
 
 
+@pytest.mark.needs("races")
 async def test_no_versioned_change_is_lost_or_doubled(engine: Harness) -> None:
     table = await engine.open()
     await table.write(Put(item(ver=0, log=[])))
@@ -245,12 +258,14 @@ async def test_no_versioned_change_is_lost_or_doubled(engine: Harness) -> None:
     assert sorted(found["log"]) == list(range(40))
 
 
+@pytest.mark.needs("races")
 async def test_additions_add_up(engine: Harness) -> None:
     table = await engine.open()
     answers = await asyncio.gather(*[table.write(Change(K, add={"n": 1})) for _ in range(100)])
     assert sorted(one["n"] for one in answers if one) == list(range(1, 101))
 
 
+@pytest.mark.needs("races")
 async def test_of_racing_transactions_over_the_same_items_one_wins(engine: Harness) -> None:
     table = await engine.open()
 
@@ -342,6 +357,7 @@ async def test_writes_together_are_distinct_and_at_most_100(engine: Harness) -> 
 # Sizes ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.needs("400 KB")
 async def test_items_up_to_400_kb(engine: Harness) -> None:
     table = await engine.open()
     fits = item(data=b"x" * (400 * 1024 - 100))
@@ -356,6 +372,7 @@ async def test_items_up_to_400_kb(engine: Harness) -> None:
     assert [page.items for page in await pages(table)] == [[fits]]
 
 
+@pytest.mark.needs("400 KB")
 @pytest.mark.parametrize("newest_first", [False, True])
 async def test_a_page_ends_at_1_mb(engine: Harness, newest_first: bool) -> None:
     table = await engine.open()

@@ -89,8 +89,10 @@ class Reply(NamedTuple):
         return json.loads(self.body)
 
 
-def request(method: str, url: str, headers: dict[str, str] | None = None, timeout_s: float = 10) -> Reply:
-    asked = urllib.request.Request(url, method=method, headers=headers or {})
+def request(
+    method: str, url: str, headers: dict[str, str] | None = None, timeout_s: float = 10, body: bytes | None = None
+) -> Reply:
+    asked = urllib.request.Request(url, data=body, method=method, headers=headers or {})
     try:
         with urllib.request.urlopen(asked, timeout=timeout_s) as answer:
             return Reply(answer.status, answer.read())
@@ -99,13 +101,40 @@ def request(method: str, url: str, headers: dict[str, str] | None = None, timeou
             return Reply(refused.code, refused.read())
 
 
-class Server:
+class Client:
+    """What a journey asks a server on this machine, besides what the SDKs ask."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+
+    def get(self, path: str, token: str = DEV_TOKEN) -> Reply:
+        return request("GET", f"{self.url}{path}", {"Authorization": f"Bearer {token}"})
+
+    def message(self, message_id: str) -> dict[str, Any]:
+        """As `GET /v2/messages/{id}` answers, `state` included, which the SDKs' types don't have."""
+        reply = self.get(f"/v2/messages/{message_id}")
+        assert reply.status == 200, reply
+        found: dict[str, Any] = reply.json()
+        return found
+
+    def wait_for_state(self, message_id: str, state: str, bound_s: float) -> dict[str, Any]:
+        def there() -> dict[str, Any] | None:
+            found = self.message(message_id)
+            return found if found["state"] == state else None
+
+        try:
+            return wait_until(there, bound_s)
+        except AssertionError:
+            raise AssertionError(f"{message_id} is not {state} but {self.message(message_id)}") from None
+
+
+class Server(Client):
     """`python -m waypost.local` on a data folder and a port that outlive its processes."""
 
     def __init__(self, data: Path, **settings: str) -> None:
+        super().__init__(free_port())
         self.data = data
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
         self._log = data.with_name(data.name + ".log")
         self._environment = clean_environment(
             PYTHONPATH=str(FUNCTIONS),
@@ -157,26 +186,6 @@ class Server:
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
-
-    def get(self, path: str, token: str = DEV_TOKEN) -> Reply:
-        return request("GET", f"{self.url}{path}", {"Authorization": f"Bearer {token}"})
-
-    def message(self, message_id: str) -> dict[str, Any]:
-        """As `GET /v2/messages/{id}` answers, `state` included, which the SDKs' types don't have."""
-        reply = self.get(f"/v2/messages/{message_id}")
-        assert reply.status == 200, reply
-        found: dict[str, Any] = reply.json()
-        return found
-
-    def wait_for_state(self, message_id: str, state: str, bound_s: float) -> dict[str, Any]:
-        def there() -> dict[str, Any] | None:
-            found = self.message(message_id)
-            return found if found["state"] == state else None
-
-        try:
-            return wait_until(there, bound_s)
-        except AssertionError:
-            raise AssertionError(f"{message_id} is not {state} but {self.message(message_id)}") from None
 
 
 class Delivery(NamedTuple):

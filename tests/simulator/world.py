@@ -18,7 +18,7 @@ from typing import Any
 from simulator.loop import SimLoop
 from support import given_body
 from waypost.api import Call, Reply
-from waypost.core.accounts import Account
+from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
 from waypost.core.ports import Answer, Bell, Busy, Key, NoAnswer, Outgoing, Ports, Unavailable
@@ -277,7 +277,7 @@ class World:
                 self.clock,
                 self._randomness.randbytes,
             )
-            return assemble(ports, policy, [ACCOUNT], Guard(["127.0.0.0/8"]))
+            return assemble(ports, policy, Tokens({ACCOUNT.token: ACCOUNT.name}), Guard(["127.0.0.0/8"]))
 
         one = service()
         self.services = {role: one if self.machine else service() for role in ("api", "worker", "tick", "start")}

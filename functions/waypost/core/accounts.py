@@ -30,7 +30,10 @@ class Tokens:
     """The tokens of this deployment. Kept as digests, so that a comparison tells nothing about a token."""
 
     def __init__(self, accounts: Mapping[str, str]) -> None:
-        """`accounts` maps a token to its account's name."""
+        self.accept(accounts)
+
+    def accept(self, accounts: Mapping[str, str]) -> None:
+        """From now on these and no others. `accounts` maps a token to its account's name."""
         self._accounts = {_digest(token): name for token, name in accounts.items()}
 
     def account(self, token: str) -> str | None:

@@ -99,20 +99,20 @@ class Deliverer:
         item = await self._ports.table.get(message_key(account, message_id, place))
         return Message.from_item(item, self._ports.clock.now_ms())
 
-    async def deliver(self, message: Message) -> None:
-        """Makes the attempt that is due, if one is due and nobody else is making it.
+    async def deliver(self, message: Message) -> State | None:
+        """Makes the attempt that is due, if one is due and nobody else is making it. Returns what it came to, None if
+        it was not made or is no longer ours to tell.
 
         Raises Busy or Unavailable when the store fails before the request was sent: ring again later.
         """
         attempt = await self._claim(message)
         if attempt is None:
-            return
+            return None
         self._under_way[attempt.state.token] = attempt
         try:
             started_ms = self._ports.clock.now_ms()
             outcome = await self._attempt(attempt)
-            if outcome:
-                await self._settle(attempt, outcome, started_ms)
+            return await self._settle(attempt, outcome, started_ms) if outcome else None
         finally:
             del self._under_way[attempt.state.token]
 
@@ -226,7 +226,7 @@ class Deliverer:
 
     # Settle ----------------------------------------------------------------------------------------------------------
 
-    async def _settle(self, attempt: Attempt, outcome: Answer | NoAnswer, started_ms: int) -> None:
+    async def _settle(self, attempt: Attempt, outcome: Answer | NoAnswer, started_ms: int) -> State | None:
         """Writes what the attempt came to, if it is still ours to write; keeps trying until the lease ends."""
         state = attempt.state
         while True:
@@ -242,7 +242,7 @@ class Deliverer:
                 # Ours took effect and its answer was lost, or it was never ours: a bell too many does no harm.
                 if standing.phase is Phase.RETRY or standing.phase is Phase.CREATED:
                     await self._ring(attempt.message, max(0, standing.due_ms - now))
-                return
+                return None
             except (Busy, Unavailable):
                 if now >= state.lease_ms:
                     raise
@@ -250,7 +250,7 @@ class Deliverer:
                 continue
             if settled.phase is Phase.RETRY:
                 await self._ring(attempt.message, settled.due_ms - now)
-            return
+            return settled
 
     def _after(self, message: Message, state: State, outcome: Answer | NoAnswer, started_ms: int, now: int) -> State:
         """The state that follows. Pure, but for the figures of the policy."""

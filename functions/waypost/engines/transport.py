@@ -347,6 +347,9 @@ class _Pool:
         self._closed = True
         if self._sweeper:
             self._sweeper.cancel()
+        self.drop()
+
+    def drop(self) -> None:
         self._drop(lambda connection: True)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -396,6 +399,10 @@ class HttpSender:
             return NoAnswer(str(failed))
         except Exception as unforeseen:  # noqa: BLE001  # what is raised here would cost an attempt its record
             return NoAnswer(f"the request failed: {type(unforeseen).__name__}: {unforeseen}")
+
+    def drop_idle(self) -> None:
+        """Before this process is frozen: what a connection's other end does meanwhile, nobody here would notice."""
+        self._pool.drop()
 
     async def close(self) -> None:
         """Drops idle connections; those in use are dropped after their answer."""

@@ -15,7 +15,8 @@ import uvloop
 from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.sqlite import SqliteStore, StoreError
 from waypost.local.server import listen, serve
-from waypost.wiring import LocalSettings, SettingError, read_local_settings, with_kept_token
+from waypost.local.settings import LocalSettings, read_local_settings, with_kept_token
+from waypost.wiring import SettingError
 
 
 def main() -> None:

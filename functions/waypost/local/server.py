@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from waypost.core.accounts import Tokens
 from waypost.core.guard import Guard
 from waypost.core.ids import random_name
 from waypost.core.ports import Busy, Ports, Unavailable
@@ -24,7 +25,8 @@ from waypost.engines.system import SystemClock, SystemRandomness
 from waypost.engines.transport import HttpSender
 from waypost.local.dispatch import Dispatcher
 from waypost.local.door import Door
-from waypost.wiring import LocalSettings, Service, assemble
+from waypost.local.settings import LocalSettings
+from waypost.wiring import Service, assemble
 
 _log = logging.getLogger("waypost")
 _TICK_S = 60
@@ -54,7 +56,8 @@ async def serve(
     sender = HttpSender(guard, ca_file=settings.ca_file)
     ports = Ports(table, doorbell, blobs, sender, clock, SystemRandomness())
     policy = replace(settings.policy, boot=random_name(os.urandom))
-    service = assemble(ports, policy, settings.accounts, guard)
+    tokens = Tokens({account.token: account.name for account in settings.accounts})
+    service = assemble(ports, policy, tokens, guard)
     await service.look.open()
     for account in settings.accounts:
         await service.keys.open(account)

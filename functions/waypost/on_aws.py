@@ -1,0 +1,125 @@
+"""What a function keeps from call to call: settings, clients, the rules over them and one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import sys
+import time
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+
+from waypost.core.accounts import Tokens
+from waypost.core.guard import Guard
+from waypost.core.policy import Policy
+from waypost.core.ports import Ports
+from waypost.engines.aws.clients import make_client
+from waypost.engines.aws.dynamo import DynamoTable
+from waypost.engines.aws.s3 import S3Blobs
+from waypost.engines.aws.sqs import SqsDoorbell
+from waypost.engines.system import SystemClock, SystemRandomness
+from waypost.engines.transport import HttpSender
+from waypost.wiring import Service, assemble, read_networks, read_policy
+
+T = TypeVar("T")
+
+_ACCOUNT = "main"
+_SHARDS = 64
+#: DynamoDB's writes are paid by the kilobyte.
+_COMPRESS_FROM = 512
+_THREADS = 16
+#: The token is read again when it is so old, and after so long when a caller has another.
+_TOKEN_S = 60.0
+_TOKEN_MISS_S = 10.0
+
+
+class SecretTokens(Tokens):
+    """The token that a secret holds. A new one is known within a minute."""
+
+    def __init__(self, secret: str) -> None:
+        super().__init__({})
+        self._secret = secret
+        self._client: Any = None
+        self._read_s = float("-inf")
+
+    def account(self, token: str) -> str | None:
+        found = super().account(token) if self._age_s() < _TOKEN_S else None
+        if found is None and self._age_s() >= _TOKEN_MISS_S:
+            self._read()
+            found = super().account(token)
+        return found
+
+    def _age_s(self) -> float:
+        return time.monotonic() - self._read_s
+
+    def _read(self) -> None:
+        self._client = self._client or make_client("secretsmanager")
+        self.accept({self._client.get_secret_value(SecretId=self._secret)["SecretString"].strip(): _ACCOUNT})
+        self._read_s = time.monotonic()
+
+
+class Function:
+    """One environment of one function."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._runner = asyncio.Runner()
+        self.name = environment.get("POWERTOOLS_SERVICE_NAME", "waypost")
+        self.log = _logger(self.name)
+        self.policy = _policy(environment)
+        guard = Guard(read_networks(environment))
+        threads = ThreadPoolExecutor(_THREADS, "aws")
+        self.sender = HttpSender(guard)
+        random = SystemRandomness()
+        self.ports = Ports(
+            DynamoTable(make_client("dynamodb"), environment["WAYPOST_TABLE"], random, threads),
+            SqsDoorbell(
+                make_client("sqs"), environment["WAYPOST_QUEUE_URL"], environment["WAYPOST_SLOW_QUEUE_URL"], threads
+            ),
+            S3Blobs(environment["WAYPOST_BUCKET"], threads),
+            self.sender,
+            SystemClock(),
+            random,
+        )
+        tokens = (
+            SecretTokens(environment["WAYPOST_TOKEN_SECRET"]) if "WAYPOST_TOKEN_SECRET" in environment else Tokens({})
+        )
+        self.service: Service = assemble(self.ports, self.policy, tokens, guard)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs one call's work to its end: nothing of it goes on in a later call."""
+        return self._runner.run(work)
+
+    def count(self, metric: str) -> None:
+        """One line in CloudWatch's embedded metric format."""
+        from aws_lambda_powertools.metrics import MetricUnit, single_metric
+
+        with single_metric(name=metric, unit=MetricUnit.Count, value=1, namespace="Waypost") as one:
+            one.add_dimension(name="service", value=self.name)
+
+
+@functools.cache
+def function() -> Function:
+    return Function(os.environ)
+
+
+def _policy(environment: Mapping[str, str]) -> Policy:
+    return replace(read_policy(environment), shards=_SHARDS, compress_from=_COMPRESS_FROM)
+
+
+def _logger(service: str) -> logging.Logger:
+    """JSON lines on standard output, for everything under `waypost`."""
+    handler = logging.StreamHandler(sys.stdout)
+    formatter = LambdaPowertoolsFormatter()
+    formatter.append_keys(service=service)
+    handler.setFormatter(formatter)
+    log = logging.getLogger("waypost")
+    log.handlers = [handler]
+    log.propagate = False
+    log.setLevel(logging.INFO)
+    return log

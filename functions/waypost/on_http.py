@@ -1,0 +1,50 @@
+"""API Gateway's HTTP API and function URLs (payload format 2.0): an event becomes a call, a reply becomes an answer."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from waypost.api import Call, Reply, body_too_large
+from waypost.core.errors import TooMuch
+from waypost.core.policy import Policy
+from waypost.on_aws import function
+
+
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    here = function()
+    reply = here.run(here.service.api.answer(read_call(event, here.policy)))
+    here.log.info("request", extra={"method": event["requestContext"]["http"]["method"], "status": reply.status})
+    return written(reply)
+
+
+def read_call(event: Mapping[str, Any], policy: Policy) -> Call:
+    """The request that the event stands for, its path as raw as the door left it: a function URL hands it on as it
+    came, the HTTP API decodes it. Letters outside ASCII are given as their bytes, each of which is a character."""
+    http = event["requestContext"]["http"]
+
+    async def read_body() -> bytes:
+        text = event.get("body") or ""
+        body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode("utf-8", "surrogatepass")
+        if len(body) > policy.max_body:
+            raise TooMuch(body_too_large(policy))
+        return body
+
+    return Call(
+        method=http["method"],
+        path=_as_bytes(event["rawPath"]),
+        query=_as_bytes(event.get("rawQueryString") or ""),
+        headers=[(name.lower(), _as_bytes(value)) for name, value in event["headers"].items()],
+        read_body=read_body,
+        caller_ip=http.get("sourceIp") or "",
+    )
+
+
+def written(reply: Reply) -> dict[str, Any]:
+    headers = {"content-type": "application/json", **dict(reply.headers)}
+    return {"statusCode": reply.status, "headers": headers, "body": reply.body().decode(), "isBase64Encoded": False}
+
+
+def _as_bytes(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "surrogatepass").decode("latin-1")

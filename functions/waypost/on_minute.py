@@ -1,0 +1,24 @@
+"""EventBridge's rule ticks once a minute: the look, and what is or comes due rings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from waypost.on_aws import Function, function
+
+#: A tick that had more to ring than it may goes on while the function has so long, and leaves the rest to the next.
+_ENOUGH_MS = 30_000
+
+
+def handler(event: Mapping[str, Any], context: Any) -> None:
+    function().run(tick(function(), context.get_remaining_time_in_millis))
+
+
+async def tick(here: Function, left_ms: Any) -> None:
+    while await here.service.look.tick() and left_ms() > _ENOUGH_MS:
+        await asyncio.sleep(1)
+    here.log.info("tick")
+    # Its absence is what the alarm waits for.
+    here.count("Ticks")

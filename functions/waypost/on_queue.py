@@ -1,0 +1,68 @@
+"""SQS hands bells over in batches: each is an attempt, all of a batch at once. What fails here rings again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from waypost.core.message import State
+from waypost.core.ports import Bell, Busy, Unavailable
+from waypost.on_aws import Function, function
+
+#: An attempt is begun only if the function lives on for the message's timeout and this, to claim and to settle.
+_MARGIN_MS = 10_000
+#: A delivery that the store kept from happening is tried again after this.
+_AGAIN_MS = 1_000
+
+
+def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
+    return function().run(deliver_batch(function(), event, context.get_remaining_time_in_millis))
+
+
+async def deliver_batch(here: Function, event: Mapping[str, Any], left_ms: Any) -> dict[str, Any]:
+    """Names what SQS shall hand over once more. `left_ms` tells how long the function still has."""
+    records = event["Records"]
+    done = await asyncio.gather(*(_deliver(here, record["body"], left_ms) for record in records))
+    here.sender.drop_idle()
+    here.log.info("batch", extra={"bells": len(records), "failed": len(records) - sum(done)})
+    failed = [record["messageId"] for record, well in zip(records, done, strict=True) if not well]
+    return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
+
+
+async def _deliver(here: Function, ref: str, left_ms: Any) -> bool:
+    """Whether the bell has done its work."""
+    again = Bell(ref, _AGAIN_MS)
+    try:
+        message = await here.service.deliverer.find(ref)
+        if message is None:
+            here.log.info("bell without a message", extra={"ref": ref[:200]})
+            return True
+        again = Bell(ref, _AGAIN_MS, message.timeout_ms)
+        if left_ms() >= message.timeout_ms + _MARGIN_MS:
+            settled = await here.service.deliverer.deliver(message)
+            if settled:
+                _tell(here, message.id, settled)
+            return True
+    except (Busy, Unavailable) as failed:
+        here.log.warning("delivery waits for the store", extra={"ref": ref, "reason": str(failed)})
+    except Exception:  # one bell's error must not cost the others their attempt
+        here.log.exception("delivery failed", extra={"ref": ref})
+        return False
+    return await here.ports.doorbell.ring([again]) == 0
+
+
+def _tell(here: Function, message_id: str, settled: State) -> None:
+    last = settled.last or {}
+    here.log.info(
+        "attempt",
+        extra={
+            "message_id": message_id,
+            "state": settled.phase.value,
+            "retried": settled.retried,
+            "status": last.get("status"),
+            "ms": last.get("ms"),
+            "next_at_ms": settled.due_ms or None,
+        },
+    )
+    here.count(settled.phase.value.capitalize())

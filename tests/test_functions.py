@@ -1,0 +1,263 @@
+"""The functions' handlers over the emulator's table and queues: what a message's way costs in calls and write units."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import boto3
+import pytest
+
+from emulator import REGION, Emulator
+from journey.harness import Place, SinkProcess
+from waypost import on_aws, on_http, on_minute, on_queue
+
+TOKEN = "a-token-of-this-test"
+_KB = 1_024
+
+
+class Context:
+    """Lambda's, as far as the handlers ask it."""
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 100_000
+
+
+class Counted(NamedTuple):
+    #: The names of the calls, in their order.
+    calls: list[str]
+    write_units: int
+
+
+class World:
+    def __init__(self, emulator: Emulator) -> None:
+        settings: dict[str, Any] = {
+            "endpoint_url": emulator.url,
+            "region_name": REGION,
+            "aws_access_key_id": "test",
+            "aws_secret_access_key": "test",
+        }
+        name = f"w{uuid.uuid4().hex}"
+        self.tables = boto3.client("dynamodb", **settings)
+        self.tables.create_table(
+            TableName=name,
+            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in ("pk", "sk")],
+            BillingMode="PAY_PER_REQUEST",
+        )
+        self.queues = boto3.client("sqs", **settings)
+        self.fast, self.slow = (self.queues.create_queue(QueueName=f"{name}-{speed}")["QueueUrl"] for speed in "fs")
+        boto3.client("s3", **settings).create_bucket(Bucket=name)
+        boto3.client("secretsmanager", **settings).create_secret(Name=name, SecretString=TOKEN)
+        self.environment = {
+            "WAYPOST_TABLE": name,
+            "WAYPOST_QUEUE_URL": self.fast,
+            "WAYPOST_SLOW_QUEUE_URL": self.slow,
+            "WAYPOST_BUCKET": name,
+            "WAYPOST_TOKEN_SECRET": name,
+            "WAYPOST_ALLOWED_NETWORKS": "127.0.0.0/8",
+        }
+        self._calls: list[str] = []
+        self._units = 0
+
+    def watch(self, function: on_aws.Function) -> None:
+        """Counts the calls of the function's clients, and the write units of their items by DynamoDB's rule: a unit for
+        each begun kilobyte of the larger of the old and the new item."""
+        for client in (function.ports.table._client, function.ports.doorbell._client):  # type: ignore[attr-defined]
+            client.meta.events.register("before-call", self._before)
+            client.meta.events.register("after-call", self._after)
+
+    def _before(self, model: Any, params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+        self._calls.append(model.name)
+        context["asked"] = params
+
+    def _after(self, model: Any, parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+        if model.name == "PutItem" and "Error" not in parsed:
+            self._units += units(json.loads(context["asked"]["body"])["Item"])
+        elif model.name == "UpdateItem" and "Error" not in parsed:
+            self._units += units(parsed["Attributes"])
+
+    def counted(self) -> Counted:
+        found = Counted(self._calls, self._units)
+        self._calls, self._units = [], 0
+        return found
+
+    def bells(self, wait_s: int = 3) -> list[dict[str, Any]]:
+        """What waits in the fast queue, as the event source hands it over."""
+        found = self.queues.receive_message(QueueUrl=self.fast, MaxNumberOfMessages=10, WaitTimeSeconds=wait_s)
+        for one in found.get("Messages", []):
+            self.queues.delete_message(QueueUrl=self.fast, ReceiptHandle=one["ReceiptHandle"])
+        return [{"messageId": one["MessageId"], "body": one["Body"]} for one in found.get("Messages", [])]
+
+
+def units(item: dict[str, Any]) -> int:
+    return math.ceil(sum(len(name.encode()) + size(value) for name, value in item.items()) / _KB)
+
+
+def size(value: dict[str, Any]) -> int:
+    """DynamoDB's measure of an attribute's value, in bytes."""
+    ((kind, content),) = value.items()
+    if kind == "S":
+        return len(content.encode())
+    if kind == "B":
+        return len(content) * 3 // 4 if isinstance(content, str) else len(content)
+    if kind == "N":
+        return math.ceil(len(content.lstrip("-")) / 2) + 1
+    if kind == "L":
+        return 3 + sum(1 + size(one) for one in content)
+    if kind == "M":
+        return 3 + sum(1 + len(name.encode()) + size(one) for name, one in content.items())
+    return 1
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    emulator = Emulator()
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in emulator.environment().items():
+            if name.startswith("AWS_"):
+                patch.setenv(name, value)
+        world = World(emulator)
+        for name, value in world.environment.items():
+            patch.setenv(name, value)
+        on_aws.function.cache_clear()
+        world.watch(on_aws.function())
+        publish("http://127.0.0.1:9/")  # reads the token
+        call("GET", "/v2/keys")  # draws the signing keys
+        yield world
+        on_aws.function.cache_clear()
+    emulator.stop()
+
+
+@pytest.fixture(scope="module")
+def sink() -> Iterator[SinkProcess]:
+    sink = SinkProcess()
+    yield sink
+    sink.stop()
+
+
+def call(method: str, path: str, body: str = "", **headers: str) -> dict[str, Any]:
+    event = {
+        "rawPath": path,
+        "rawQueryString": "",
+        "headers": {"authorization": f"Bearer {TOKEN}", **headers},
+        "requestContext": {"http": {"method": method, "sourceIp": "192.0.2.1"}},
+        "body": body,
+        "isBase64Encoded": False,
+    }
+    return on_http.handler(event, Context())
+
+
+def publish(url: str, **headers: str) -> str:
+    # As much as a kilobyte that can't be compressed into less.
+    body = "".join(random.Random(1).choices("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", k=_KB))
+    answer = call("POST", f"/v2/publish/{url}", body, **{"content-type": "text/plain"}, **headers)
+    assert answer["statusCode"] == 201, answer
+    return answer["body"].split('"')[3]  # type: ignore[no-any-return]
+
+
+def deliver(world: World, count: int = 1) -> dict[str, Any]:
+    records: list[dict[str, Any]] = []
+    while len(records) < count:
+        records += world.bells()
+    world.counted()
+    return on_queue.handler({"Records": records}, Context())
+
+
+def emptied(world: World) -> None:
+    while world.bells(wait_s=0):
+        pass
+    world.counted()
+
+
+def arrived(place: Place, count: int) -> list[str | None]:
+    return [one.header("Upstash-Message-Id") for one in place.wait_for(count, 2)]
+
+
+def test_a_plain_message(world: World, sink: SinkProcess) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    message_id = publish(place.url)
+    accepted = world.counted()
+    assert accepted == (["PutItem", "SendMessageBatch"], 2)
+    assert deliver(world) == {"batchItemFailures": []}
+    assert arrived(place, 1) == [message_id]
+    # The message, the claim, the settle; the signing keys are read every ten seconds.
+    delivered = world.counted()
+    assert [name for name in delivered.calls if name != "GetItem"] == ["UpdateItem", "UpdateItem"]
+    assert len(delivered.calls) <= 4
+    assert delivered.write_units == 2
+    assert '"state":"DELIVERED"' in call("GET", f"/v2/messages/{message_id}")["body"]
+
+
+def test_a_batch_of_ten_costs_no_more_for_each(world: World, sink: SinkProcess) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    expected = {publish(place.url) for _ in range(10)}
+    assert deliver(world, 10) == {"batchItemFailures": []}
+    assert set(arrived(place, 10)) == expected
+    counted = world.counted()
+    assert counted.calls.count("UpdateItem") == 20
+    assert counted.calls.count("GetItem") <= 11
+    assert len(counted.calls) <= 31
+    assert counted.write_units == 20
+
+
+def test_a_deduplicated_message(world: World, sink: SinkProcess) -> None:
+    emptied(world)
+    publish(sink.place("ok").url, **{"upstash-deduplication-id": uuid.uuid4().hex})
+    assert world.counted() == (["PutItem", "PutItem", "SendMessageBatch"], 3)
+
+
+def test_a_retried_message(world: World, sink: SinkProcess) -> None:
+    place = sink.place("fail", times=1, retry_after=1)
+    emptied(world)
+    publish(place.url)
+    deliver(world)
+    failed = world.counted()
+    assert [name for name in failed.calls if name != "GetItem"] == ["UpdateItem", "UpdateItem", "SendMessageBatch"]
+    assert failed.write_units == 2
+    deliver(world)
+    assert len(place.wait_for(2, 2)) == 2
+    assert world.counted().write_units == 2
+
+
+def test_a_delayed_message(world: World, sink: SinkProcess) -> None:
+    emptied(world)
+    publish(sink.place("ok").url, **{"upstash-delay": "10m"})
+    assert world.counted() == (["PutItem", "SendMessageBatch"], 2)
+    publish(sink.place("ok").url, **{"upstash-delay": "1h"})
+    # Nothing rings so far ahead: the look gives it a reminder.
+    assert world.counted() == (["PutItem"], 2)
+
+
+def test_a_slow_message_rings_elsewhere(world: World, sink: SinkProcess) -> None:
+    emptied(world)
+    publish(sink.place("ok").url, **{"upstash-timeout": "90s"})
+    assert world.bells(wait_s=0) == []
+    assert world.queues.receive_message(QueueUrl=world.slow, WaitTimeSeconds=3)["Messages"]
+
+
+def test_a_bell_without_a_message_is_dropped_and_the_others_are_heard(world: World, sink: SinkProcess) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    publish(place.url)
+    nonsense = [{"messageId": str(n), "body": body} for n, body in enumerate(["", "#", "main#msg_1", "\x00"])]
+    assert on_queue.handler({"Records": [*nonsense, *world.bells()]}, Context()) == {"batchItemFailures": []}
+    assert len(place.wait_for(1, 2)) == 1
+
+
+def test_the_tick_looks_at_every_shard(world: World) -> None:
+    world.counted()
+    on_minute.handler({}, Context())
+    on_minute.handler({}, Context())
+    assert world.counted().calls.count("Query") >= 64
+
+
+def test_a_wrong_token_is_refused(world: World) -> None:
+    assert call("GET", "/v2/keys", authorization="Bearer wrong")["statusCode"] == 401
