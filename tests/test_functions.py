@@ -130,6 +130,7 @@ def world() -> Iterator[World]:
         publish("http://127.0.0.1:9/")  # reads the token
         call("GET", "/v2/keys")  # draws the signing keys
         yield world
+        on_aws.function()._runner.close()
         on_aws.function.cache_clear()
     emulator.stop()
 
