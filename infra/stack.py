@@ -1,0 +1,56 @@
+"""The whole service on one AWS account."""
+
+from __future__ import annotations
+
+import json
+
+from aws_cdk import CfnOutput, Stack
+from constructs import Construct
+
+from infra.alarms import Alarms
+from infra.blobs import Blobs
+from infra.bundle import code
+from infra.door import Door
+from infra.functions import Functions
+from infra.queues import Queues
+from infra.table import Table
+from infra.tick import Tick
+from infra.token import Token
+
+
+class WaypostStack(Stack):
+    """A stage named `prod` keeps its data whatever happens to the stack; any other leaves nothing behind."""
+
+    def __init__(self, scope: Construct, name: str, *, stage: str) -> None:
+        super().__init__(scope, name)
+        keep = stage == "prod"
+        context = self.node.get_context
+        table = Table(self, "Table", keep=keep)
+        queues = Queues(self, "Queues")
+        blobs = Blobs(self, "Blobs", keep=keep)
+        token = Token(self, "Token", keep=keep)
+        functions = Functions(
+            self,
+            "Functions",
+            code=code(context("bundle_for")),
+            table=table,
+            queues=queues,
+            blobs=blobs,
+            token=token,
+            settings=json.loads(context("settings")),
+            log_retention_days=int(context("log_retention_days")),
+            concurrency=(int(context("max_concurrency_fast")), int(context("max_concurrency_slow"))),
+        )
+        door = Door(self, "Door", api=functions.api)
+        Tick(self, "Tick", tick=functions.tick)
+        Alarms(self, "Alarms", queues=queues)
+        CfnOutput(self, "FunctionUrl", value=door.function_url, description="QSTASH_URL, with exact paths")
+        CfnOutput(self, "HttpApiUrl", value=door.http_api_url, description="QSTASH_URL, with decoded paths")
+        CfnOutput(self, "TableName", value=table.table.table_name)
+        CfnOutput(
+            self,
+            "TokenCommand",
+            value="aws secretsmanager get-secret-value --query SecretString --output text --secret-id "
+            + token.secret.secret_arn,
+            description="Prints QSTASH_TOKEN",
+        )
