@@ -121,7 +121,7 @@ def _allow(function: lambda_.Function, actions: Sequence[str], *resources: str) 
 
 
 def _retention_name(days: int) -> str:
-    """Raises StopIteration's better sister: a ValueError that names what CloudWatch offers."""
+    """The CDK's name for it. Raises ValueError for a time that is not offered."""
     names = {
         1: "ONE_DAY",
         3: "THREE_DAYS",

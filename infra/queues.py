@@ -1,4 +1,4 @@
-"""Two queues of bells, so that one slow endpoint can't hold fast messages, and where bells go that nobody could hear."""
+"""Two queues of bells, so that a slow endpoint can't hold fast messages, and one for bells that nobody could hear."""
 
 from __future__ import annotations
 

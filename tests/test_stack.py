@@ -1,0 +1,184 @@
+"""The synthesised template: who may do what, what is kept, and that two syntheses are the same."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from pathlib import Path
+from typing import Any
+
+os.environ["JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION"] = "1"
+
+import pytest
+from aws_cdk import App
+from aws_cdk.assertions import Match, Template
+
+from infra.stack import WaypostStack
+
+_CONTEXT = {
+    "aws:cdk:bundling-stacks": [],
+    "bundle_for": "lambda",
+    "settings": '{"WAYPOST_MAX_BODY": "500000"}',
+    "log_retention_days": 30,
+    "max_concurrency_fast": 5,
+    "max_concurrency_slow": 2,
+}
+_ITEMS = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+_LOGS = ["logs:CreateLogStream", "logs:PutLogEvents"]
+_HEAR = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
+_HEAR += ["sqs:ReceiveMessage"]
+#: All that each role may do.
+_MAY = {
+    "api": [*_ITEMS, *_LOGS, "s3:GetObject", "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"],
+    "deliver": [*_ITEMS, *_LOGS, "s3:GetObject", *_HEAR, "sqs:SendMessage"],
+    "deliver-slow": [*_ITEMS, *_LOGS, "s3:GetObject", *_HEAR, "sqs:SendMessage"],
+    "tick": [
+        *_ITEMS,
+        *_LOGS,
+        *("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:Query"),
+        *("s3:GetObject", "s3:PutObject", "sqs:GetQueueAttributes", "sqs:SendMessage"),
+    ],
+}
+
+
+def synthesised(outdir: Path, stage: str = "dev") -> Template:
+    app = App(outdir=str(outdir), context=_CONTEXT)
+    stack = WaypostStack(app, f"Waypost-{stage}", stage=stage)
+    template = Template.from_stack(stack)
+    app.synth()
+    return template
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Template:
+    return synthesised(tmp_path_factory.mktemp("synth"))
+
+
+def resources(template: Template, kind: str) -> dict[str, Any]:
+    return dict(template.find_resources(kind))
+
+
+def service_of(function: dict[str, Any]) -> str:
+    return str(function["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"])
+
+
+def statements_of(template: Template, function: dict[str, Any]) -> list[dict[str, Any]]:
+    role = function["Properties"]["Role"]["Fn::GetAtt"][0]
+    return [
+        statement
+        for policy in resources(template, "AWS::IAM::Policy").values()
+        if {"Ref": role} in policy["Properties"]["Roles"]
+        for statement in policy["Properties"]["PolicyDocument"]["Statement"]
+    ]
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_each_role_may_do_what_its_function_does_and_no_more(template: Template) -> None:
+    functions = resources(template, "AWS::Lambda::Function")
+    assert sorted(service_of(one) for one in functions.values()) == sorted(_MAY)
+    for function in functions.values():
+        actions = {action for one in statements_of(template, function) for action in listed(one["Action"])}
+        assert sorted(actions) == sorted(set(_MAY[service_of(function)])), service_of(function)
+    assert all("ManagedPolicyArns" not in role["Properties"] for role in resources(template, "AWS::IAM::Role").values())
+
+
+def test_no_permission_is_for_any_resource(template: Template) -> None:
+    for function in resources(template, "AWS::Lambda::Function").values():
+        for statement in statements_of(template, function):
+            assert "*" not in listed(statement["Resource"]), statement
+
+
+def test_partitions_are_parted_where_functions_differ(template: Template) -> None:
+    for function in resources(template, "AWS::Lambda::Function").values():
+        [on_table] = [
+            one for one in statements_of(template, function) if any("dynamodb" in a for a in listed(one["Action"]))
+        ]
+        keys = on_table["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+        assert ("cursor" in keys) == (service_of(function) == "tick")
+        assert ("*#dlq#*" in keys) == service_of(function).startswith("deliver")
+
+
+def test_names_that_hold_data_never_change(template: Template) -> None:
+    kinds = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue")
+    found = sorted(name for kind in kinds for name in resources(template, kind))
+    assert found == [
+        "BlobsBucket1038ED5D",
+        "QueuesDeadC0E868EF",
+        "QueuesFast4D64B2C2",
+        "QueuesSlowBF74C2CE",
+        "TableItems4E2090AD",
+    ]
+
+
+def test_a_queue_hides_a_bell_while_its_function_may_run(template: Template) -> None:
+    functions = resources(template, "AWS::Lambda::Function")
+    queues = resources(template, "AWS::SQS::Queue")
+    sources = resources(template, "AWS::Lambda::EventSourceMapping")
+    assert len(sources) == 2
+    for source in sources.values():
+        properties = source["Properties"]
+        queue = queues[properties["EventSourceArn"]["Fn::GetAtt"][0]]["Properties"]
+        function = functions[properties["FunctionName"]["Ref"]]["Properties"]
+        assert queue["VisibilityTimeout"] >= function["Timeout"]
+        assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+        assert properties["BatchSize"] == 10
+        assert properties["ScalingConfig"]["MaximumConcurrency"] in (5, 2)
+        assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+
+
+def test_functions_are_small_logged_and_told_the_settings(template: Template) -> None:
+    template.all_resources_properties("AWS::Lambda::Function", {"Architectures": ["arm64"], "Runtime": "python3.13"})
+    template.all_resources_properties("AWS::Logs::LogGroup", {"RetentionInDays": 30})
+    for function in resources(template, "AWS::Lambda::Function").values():
+        assert function["Properties"]["Environment"]["Variables"]["WAYPOST_MAX_BODY"] == "500000"
+        assert "ReservedConcurrentExecutions" not in function["Properties"]
+    codes = {str(one["Properties"]["Code"]) for one in resources(template, "AWS::Lambda::Function").values()}
+    assert len(codes) == 1
+
+
+def test_a_tick_that_stops_is_an_alarm(template: Template) -> None:
+    template.has_resource_properties(
+        "AWS::CloudWatch::Alarm", {"MetricName": "Ticks", "Namespace": "Waypost", "TreatMissingData": "breaching"}
+    )
+    template.has_resource_properties("AWS::Events::Rule", {"ScheduleExpression": "rate(1 minute)"})
+
+
+def test_production_keeps_its_data_and_no_other_stage_does(template: Template, tmp_path: Path) -> None:
+    production = synthesised(tmp_path, "prod")
+    for kind in ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"):
+        assert [one["DeletionPolicy"] for one in resources(production, kind).values()] == ["Retain"]
+        assert [one["DeletionPolicy"] for one in resources(template, kind).values()] == ["Delete"]
+    production.has_resource_properties("AWS::DynamoDB::Table", {"DeletionProtectionEnabled": True})
+
+
+def test_the_table_is_on_demand_recoverable_and_expires(template: Template) -> None:
+    template.has_resource_properties(
+        "AWS::DynamoDB::Table",
+        {
+            "BillingMode": "PAY_PER_REQUEST",
+            "TimeToLiveSpecification": {"AttributeName": "ttl", "Enabled": True},
+            "PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True},
+            "GlobalSecondaryIndexes": Match.absent(),
+        },
+    )
+
+
+def test_the_outputs_say_where_and_how(template: Template) -> None:
+    assert sorted(template.find_outputs("*")) == ["FunctionUrl", "HttpApiUrl", "TableName", "TokenCommand"]
+
+
+def test_two_syntheses_are_the_same_byte_for_byte(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        synthesised(tmp_path / name)
+    names = [path.name for path in (tmp_path / "one").iterdir() if path.is_file()]
+    assert "Waypost-dev.template.json" in names
+    same, different, missing = filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False)
+    assert (sorted(same), different, missing) == (sorted(names), [], [])
+
+
+def test_nothing_is_looked_up(template: Template) -> None:
+    assert not resources(template, "Custom::AWS")
+    assert "000000000000" not in str(template.to_json())
