@@ -21,10 +21,6 @@ from journey.harness import (
 )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "awaited_last: what it waits for goes on while the other tests run")
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("awaited_last") is not None)
 
