@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable
 
 from simulator.history import History, Script, Spec
-from simulator.world import FAULTS, Mode
+from simulator.world import FAULTS
 
 
 async def together(*work: Awaitable[object]) -> None:
@@ -200,10 +200,8 @@ def drawn(seed: int, messages: int = 20) -> Script:
     return script
 
 
-def drawn_faults(seed: int, count: int, mode: Mode, calls: int = 350) -> dict[int, str]:
+def drawn_faults(seed: int, count: int, calls: int = 350) -> dict[int, str]:
     rng = random.Random(f"faults {seed}")
     # Without those of the blobs: not every history has one.
-    kinds = [kind for port, own in FAULTS[mode].items() if port != "blobs" for kind in own]
-    if mode != "cloud":
-        kinds.append("commit_fails")
+    kinds = [kind for port, own in FAULTS.items() if port != "blobs" for kind in own] + ["commit_fails"]
     return {number: rng.choice(kinds) for number in rng.sample(range(10, calls), count)}

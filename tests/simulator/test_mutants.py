@@ -7,18 +7,17 @@ from typing import Any
 import pytest
 
 from simulator.enumeration import enumerate_faults
-from simulator.world import Mode
 from waypost.core import deliver, look, publish
 from waypost.core.look import Look
 from waypost.core.ports import Delete, Present
 from waypost.engines.embedded.table import EmbeddedTable
 
 
-def objections(*names: str, mode: Mode = "fleet") -> list[str]:
+def objections(*names: str, machine: bool = False) -> list[str]:
     found: list[str] = []
     for name in names:
         try:
-            found += enumerate_faults(name, mode)[1]
+            found += enumerate_faults(name, machine)[1]
         except AssertionError as wrong:
             found.append(str(wrong))
         if found:
@@ -77,4 +76,4 @@ def test_an_answer_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
         return await write(self, one, relaxed=True)
 
     monkeypatch.setattr(EmbeddedTable, "write", relaxed)
-    assert objections("plain", mode="machine")
+    assert objections("plain", machine=True)

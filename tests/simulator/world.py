@@ -13,7 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from simulator.loop import SimLoop
 from support import given_body
@@ -21,7 +21,7 @@ from waypost.api import Call, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
-from waypost.core.ports import Answer, Bell, Busy, Key, NoAnswer, Outgoing, Ports, Table, Unavailable
+from waypost.core.ports import Answer, Bell, Busy, Key, NoAnswer, Outgoing, Ports, Unavailable
 from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.table import EmbeddedTable, Row
 from waypost.wiring import Service, assemble
@@ -35,46 +35,21 @@ STEP_MS = 600_000
 
 _actor: contextvars.ContextVar[Actor] = contextvars.ContextVar("actor")
 
-Mode = Literal["machine", "fleet", "cloud"]
-MODES: tuple[Mode, ...] = ("machine", "fleet", "cloud")
-
-_ANY_CALL = ("kill_before", "kill_after", "freeze_before", "freeze_after", "clock_forward", "clock_back")
-_EMBEDDED = {
-    "*": _ANY_CALL,
+#: Faults by port; those of `*` can strike any call.
+FAULTS: dict[str, tuple[str, ...]] = {
+    "*": ("kill_before", "kill_after", "freeze_before", "freeze_after", "clock_forward", "clock_back"),
     "table": ("busy", "answer_lost"),
     "doorbell": ("bells_lost", "bells_doubled", "bells_late", "not_taken"),
     "sender": ("answer_lost",),
     "blobs": ("unavailable",),
 }
-#: Faults by what a site begins or ends with: a role, a port or one of its calls; those of `*` can strike any call.
-FAULTS: dict[Mode, dict[str, tuple[str, ...]]] = {
-    "machine": _EMBEDDED,
-    "fleet": _EMBEDDED,
-    "cloud": {
-        "*": _ANY_CALL,
-        "tick": ("ticks_stop",),
-        "table": ("busy", "answer_lost"),
-        "table.get_many": ("stale", "absent"),
-        "table.write": ("repeated", "repeated_late"),
-        "table.write_many": ("partly", "repeated"),
-        "doorbell.ring": ("bells_lost", "bells_doubled", "bells_late", "not_taken", "bells_unsure"),
-        "sender": ("answer_lost",),
-        "blobs": ("unavailable",),
-    },
-}
-#: What the ports act out themselves; the rest is the world's.
-_PORTS_OWN = {
-    *("bells_lost", "bells_doubled", "bells_late", "not_taken", "bells_unsure"),
-    *("stale", "absent", "repeated", "repeated_late", "partly"),
-}
 #: After one of these an attempt may be made once more than the retries allow.
-CRASHES = {*_ANY_CALL, "commit_fails", "repeated_late"}
+CRASHES = {"kill_before", "kill_after", "freeze_before", "freeze_after", "clock_forward", "clock_back", "commit_fails"}
 
 
-def faults_of(mode: Mode, site: str) -> tuple[str, ...]:
-    role, verb = site.split()[0], site.split()[-1]
-    faults = FAULTS[mode]
-    return faults["*"] + faults.get(role, ()) + faults.get(verb.split(".")[0], ()) + faults.get(verb, ())
+def faults_of(site: str) -> tuple[str, ...]:
+    port = site.split()[-1].split(".")[0]
+    return FAULTS["*"] + FAULTS.get(port, ())
 
 
 @dataclass(eq=False)
@@ -83,8 +58,6 @@ class Actor:
 
     role: str
     dead: asyncio.Event = field(default_factory=asyncio.Event)
-    #: Frozen until then, in the loop's seconds.
-    thaws_s: float = 0.0
 
 
 @dataclass
@@ -150,7 +123,7 @@ class SimStore:
 
 
 class SimTablePort:
-    def __init__(self, world: World, table: Table) -> None:
+    def __init__(self, world: World, table: EmbeddedTable) -> None:
         self._world, self._table = world, table
 
     async def get(self, key: Key) -> Any:
@@ -181,22 +154,19 @@ class SimDoorbell:
         return int(await self._world.call("doorbell.ring", lambda: self._ring(bells)))
 
     async def _ring(self, bells: Sequence[Bell]) -> int:
-        fault = self._world.take_fault()
+        fault = self._world.bell_fault
+        self._world.bell_fault = ""
         if fault == "not_taken":
             return len(bells)
-        not_taken = 0
         for bell in bells:
-            wait_s = self._world.bell_takes_s(bell)
-            if wait_s is None:
-                not_taken += 1
-                continue
+            delay_s = bell.delay_ms / 1000
             if fault == "bells_lost":
                 self._world.bells_lost += 1
                 continue
             late = 300.0 if fault == "bells_late" else 0.0
             for _ in range(2 if fault == "bells_doubled" else 1):
-                self._world.loop.call_later(wait_s + late, self._world.bell_rings, bell.ref, self._world.epoch)
-        return len(bells) if fault == "bells_unsure" else not_taken
+                self._world.loop.call_later(delay_s + late, self._world.bell_rings, bell.ref, self._world.epoch)
+        return 0
 
     async def backlog(self) -> int:
         async def count() -> int:
@@ -251,20 +221,12 @@ class SimClock:
 
 class World:
     """`machine`: everything is one process that dies as a whole, memory and bells with it. Otherwise a fleet: requests,
-    deliveries and ticks die one by one, share the table alone, and nobody knows of boots. (`cloud`: see there.)"""
+    deliveries and ticks die one by one, share the table alone, and nobody knows of boots."""
 
-    #: A reminder is visited by the next tick.
-    late_ms = 65_000
-    #: The look comes two minutes after the end of the minute in which a message was accepted, with the next tick.
-    look_ms = 245_000
-    #: How late an attempt may come when nothing goes wrong.
-    prompt_ms = 1_000
-
-    def __init__(self, seed: int, *, mode: Mode, plan: dict[int, str] | None = None) -> None:
+    def __init__(self, seed: int, *, machine: bool, plan: dict[int, str] | None = None) -> None:
         self.rng = random.Random(seed)
         self.loop = SimLoop(random.Random(self.rng.random()))
-        self.mode = mode
-        self.machine = mode == "machine"
+        self.machine = machine
         #: Fault by the number of the port call that it strikes.
         self.plan = dict(sorted((plan or {}).items()))
         #: (part of a site, fault, calls to let pass): a history's own faults, besides the plan's.
@@ -274,21 +236,20 @@ class World:
         self.injected: Counter[tuple[str, str]] = Counter()
         self.step_ms = 0
         self.epoch = 0
-        self.bells: list[Any] = []
+        self.bells: list[str] = []
         self.bells_lost = 0
-        self._port_fault = ""
+        self.bell_fault = ""
         #: What the core raised and should not have.
         self.errors: list[str] = []
         self.blobs: dict[str, bytes] = {}
         self.arrivals: list[Arrival] = []
-        self.policy = Policy(shards=1 if self.machine else 3)
+        self.policy = Policy(shards=1 if machine else 3)
         self.alive: set[Actor] = set()
         self.tasks: list[asyncio.Task[Any]] = []
         self._bell_rang = asyncio.Event()
         self._randomness = random.Random(self.rng.random())
         #: As the real server does, nothing is served before the look's cursor and the keys are there.
         self.opened = asyncio.Event()
-        self.ticks_stop_until_s = 0.0
         self.clock = SimClock(self)
         self.faults_armed = True
 
@@ -316,7 +277,7 @@ class World:
                 self.clock,
                 self._randomness.randbytes,
             )
-            return assembled(ports, policy)
+            return assemble(ports, policy, Tokens({ACCOUNT.token: ACCOUNT.name}), Guard(["127.0.0.0/8"]))
 
         one = service()
         self.services = {role: one if self.machine else service() for role in ("api", "worker", "tick", "start")}
@@ -393,7 +354,7 @@ class World:
         site = f"{actor.role} {sys._getframe(2).f_code.co_qualname} {verb}"
         self.sites.append(site)
         fault = self._planned_fault(number, site) or self._armed_fault(site)
-        if fault and fault in faults_of(self.mode, site):
+        if fault and fault in faults_of(site):
             self.injected[site, fault] += 1
         elif fault == "commit_fails":
             self.store.fail_next += 1
@@ -406,7 +367,8 @@ class World:
         if fault == "kill_before":
             await self._kill(actor)
         elif fault == "freeze_before":
-            await self._freeze(actor)
+            await asyncio.sleep(FREEZE_S)
+            await self._live(actor)
         elif fault == "clock_forward":
             self.step_ms += STEP_MS
         elif fault == "clock_back":
@@ -415,11 +377,8 @@ class World:
             raise Busy("simulated")
         elif fault == "unavailable":
             raise Unavailable("simulated")
-        elif fault == "ticks_stop":
-            self.ticks_stop_until_s = self.loop.time() + 3_600
-            await self._kill(actor)
-        elif fault in _PORTS_OWN:
-            self._port_fault = fault
+        elif fault.startswith("bells") or fault == "not_taken":
+            self.bell_fault = fault
         failed: Exception | None = None
         result = None
         try:
@@ -432,7 +391,8 @@ class World:
         if fault == "kill_after":
             await self._kill(actor)
         elif fault == "freeze_after":
-            await self._freeze(actor)
+            await asyncio.sleep(FREEZE_S)
+            await self._live(actor)
         elif fault == "answer_lost":
             if verb == "sender.send":
                 return NoAnswer("simulated: the answer was lost")
@@ -443,7 +403,7 @@ class World:
         """The plan's fault for this call, or one planned for an earlier call that it did not fit."""
         if self.faults_armed:
             for at, fault in self.plan.items():
-                if at <= number and (fault in faults_of(self.mode, site) or fault == "commit_fails"):
+                if at <= number and (fault in faults_of(site) or fault == "commit_fails"):
                     del self.plan[at]
                     return fault
         return ""
@@ -462,22 +422,7 @@ class World:
                 return fault
         return ""
 
-    def take_fault(self) -> str:
-        """The fault that a port itself shall act out in the call it begins now."""
-        fault, self._port_fault = self._port_fault, ""
-        return fault
-
-    async def still_lives(self) -> None:
-        """Returns only to an actor that is neither dead nor frozen."""
-        await self._live(_actor.get())
-
-    async def _freeze(self, actor: Actor) -> None:
-        actor.thaws_s = self.loop.time() + FREEZE_S
-        await self._live(actor)
-
     async def _live(self, actor: Actor) -> None:
-        if actor.thaws_s > self.loop.time():
-            await asyncio.sleep(actor.thaws_s - self.loop.time())
         if actor.dead.is_set():
             await self.loop.create_future()
 
@@ -488,10 +433,6 @@ class World:
         await self.loop.create_future()
 
     # Workers and tick ------------------------------------------------------------------------------------------------
-
-    def bell_takes_s(self, bell: Bell) -> float | None:
-        """After how long it rings; None: it is not taken."""
-        return bell.delay_ms / 1000
 
     def bell_rings(self, ref: str, epoch: int) -> None:
         if epoch == self.epoch:
@@ -565,16 +506,5 @@ class World:
             "192.0.2.1",
         )
         await self.opened.wait()
-        reply: Reply | None = await self.serve(call)
+        reply: Reply | None = await self.as_actor("api", lambda: self.services["api"].api.answer(call))
         return reply
-
-    async def serve(self, call: Call) -> Any:
-        return await self.as_actor("api", lambda: self.services["api"].api.answer(call))
-
-    def signing_key(self) -> str:
-        """What destinations check signatures with."""
-        return ACCOUNT.keys.current
-
-
-def assembled(ports: Ports, policy: Policy) -> Service:
-    return assemble(ports, policy, Tokens({ACCOUNT.token: ACCOUNT.name}), Guard(["127.0.0.0/8"]))
