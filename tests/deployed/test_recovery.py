@@ -117,7 +117,7 @@ def test_nothing_is_lost_while_functions_are_killed_and_redeployed(server: Deplo
                 assert status in (502, 503), (status, answer)
 
     def disturb() -> None:
-        services = ("api", "deliver", "api", "deliver-slow")
+        services = ("api", "deliver")
         for turn in range(100):
             if over.wait(4):
                 return

@@ -311,3 +311,26 @@ def test_below_a_base_path_nothing_else_is_answered(run: Run) -> None:
             assert (await answer(reader))[0] == 404
 
     run(test())
+
+
+def test_a_body_that_a_wish_for_another_protocol_would_lose_is_refused(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1", b"body", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"))
+            status, _, body = await answer(reader)
+            assert status == 400
+            assert "Upgrade" in body
+
+    run(test())
+
+
+def test_what_stands_behind_a_body_is_no_header(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        async with door(echo) as (_, port), caller(port) as (reader, writer):
+            head = b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+            writer.write(head + b"1\r\nx\r\n0\r\nAuthorization: Bearer t\r\n\r\n")
+            assert (await answer(reader))[0] == 200
+        assert [name for name, _ in echo.calls[0].headers] == ["host", "transfer-encoding"]
+
+    run(test())

@@ -60,10 +60,10 @@ class Dispatcher:
         while True:
             await self._handle(ref)
             while not self._draining and (turn := self._slots.next()):
+                self._make_room()
                 await self._handle(turn[1], turn[0])
             self._busy -= 1
-            if not self._room.is_set() and self._busy + self._slots.waiting < self._most_waiting:
-                self._room.set()
+            self._make_room()
             if self._draining and not self._busy:
                 self._quiet.set()
             if len(self._idle) >= self._most_idle:
@@ -71,6 +71,10 @@ class Dispatcher:
             rest = loop.create_future()
             self._idle.append(rest)
             ref = await rest
+
+    def _make_room(self) -> None:
+        if not self._room.is_set() and self._busy + self._slots.waiting < self._most_waiting:
+            self._room.set()
 
     async def _handle(self, ref: str, slot: str = "") -> None:
         """Delivers what the bell speaks of, or puts it in line behind its host. `slot` is the host whose slot is taken

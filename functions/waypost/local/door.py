@@ -48,7 +48,7 @@ class _Gone(BaseException):
 class _Request:
     """One request as it comes in."""
 
-    __slots__ = ("asked", "chunks", "headers", "keep_alive", "method", "size", "target", "unwanted", "whole")
+    __slots__ = ("asked", "chunks", "cut", "headers", "keep_alive", "method", "size", "target", "unwanted", "whole")
 
     def __init__(self) -> None:
         self.method = ""
@@ -58,6 +58,8 @@ class _Request:
         self.size = 0
         self.whole = False
         self.keep_alive = False
+        #: Its body can't be read.
+        self.cut = False
         #: Somebody waits for the body.
         self.asked = False
         #: Answered: what still comes of the body is dropped.
@@ -160,7 +162,8 @@ class _Connection(asyncio.Protocol):
 
     def expire(self) -> None:
         """What was waited for did not come in time."""
-        if self._served and self._served.asked and self._more and not self._more.done():
+        served = self._served
+        if served and served.asked and not served.unwanted and self._more and not self._more.done():
             self._ending = True
             self.deadline = _NEVER
             self._more.set_exception(BadRequest(f"the body did not arrive within {_BODY_S} s, send it faster"))
@@ -219,13 +222,20 @@ class _Connection(asyncio.Protocol):
         self._coming.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._coming.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
+        # What stands behind a body says nothing: a token or a setting there would depend on how packets fall.
+        if self._in_head:
+            self._coming.headers.append((name.decode("latin-1").lower(), value.decode("latin-1")))
 
     def on_headers_complete(self) -> None:
         request = self._coming
         self._in_head = False
         request.method = self._parser.get_method().decode("latin-1")
         request.keep_alive = self._parser.should_keep_alive()
+        # The parser takes what follows for the other protocol, so a body would be lost.
+        request.cut = self._parser.should_upgrade() and any(
+            name == "transfer-encoding" or (name == "content-length" and value.strip("0"))
+            for name, value in request.headers
+        )
         self._line.append(request)
         self._stir()
 
@@ -270,6 +280,8 @@ class _Connection(asyncio.Protocol):
             return
 
     async def _read(self, request: _Request) -> bytes:
+        if request.cut:
+            raise BadRequest("a request with a body can't ask for another protocol: leave out the Upgrade header")
         if not request.whole:
             await self._rest(request)
         if request.size > self._door.max_body:
