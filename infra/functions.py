@@ -18,13 +18,24 @@ from infra.table import Table
 from infra.token import Token
 
 _BATCH = 10
+#: What of CloudWatch's choice of days is offered.
+_RETENTION = {
+    1: logs.RetentionDays.ONE_DAY,
+    3: logs.RetentionDays.THREE_DAYS,
+    7: logs.RetentionDays.ONE_WEEK,
+    14: logs.RetentionDays.TWO_WEEKS,
+    30: logs.RetentionDays.ONE_MONTH,
+    90: logs.RetentionDays.THREE_MONTHS,
+    365: logs.RetentionDays.ONE_YEAR,
+}
 _READ = ("dynamodb:GetItem", "dynamodb:BatchGetItem")
 _WRITE = ("dynamodb:PutItem", "dynamodb:UpdateItem")
+_DELIVER = ((*_READ, *_WRITE), ("m#*", "due#*", "*#dlq#*", "*#keys"))
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "api": ((*_READ, *_WRITE), ("m#*", "due#*", "*#dedup#*", "*#keys")),
-    "deliver": ((*_READ, *_WRITE), ("m#*", "due#*", "*#dlq#*", "*#keys")),
-    "deliver-slow": ((*_READ, *_WRITE), ("m#*", "due#*", "*#dlq#*", "*#keys")),
+    "deliver": _DELIVER,
+    "deliver-slow": _DELIVER,
     "tick": (
         (*_READ, *_WRITE, "dynamodb:Query", "dynamodb:DeleteItem", "dynamodb:BatchWriteItem"),
         ("m#*", "due#*", "cursor"),
@@ -51,9 +62,9 @@ class Functions(Construct):
         self._code = code
         self._table = table.table
         self._queues = queues
-        self._log_retention = next(
-            days for days in logs.RetentionDays if days.name == _retention_name(log_retention_days)
-        )
+        if log_retention_days not in _RETENTION:
+            raise ValueError(f"log_retention_days is {log_retention_days}, it must be one of {[*_RETENTION]}")
+        self._log_retention = _RETENTION[log_retention_days]
         self._environment = {
             "WAYPOST_TABLE": table.table.table_name,
             "WAYPOST_QUEUE_URL": queues.fast.queue_url,
@@ -118,19 +129,3 @@ class Functions(Construct):
 
 def _allow(function: lambda_.Function, actions: Sequence[str], *resources: str) -> None:
     function.add_to_role_policy(iam.PolicyStatement(actions=list(actions), resources=list(resources)))
-
-
-def _retention_name(days: int) -> str:
-    """The CDK's name for it. Raises ValueError for a time that is not offered."""
-    names = {
-        1: "ONE_DAY",
-        3: "THREE_DAYS",
-        7: "ONE_WEEK",
-        14: "TWO_WEEKS",
-        30: "ONE_MONTH",
-        90: "THREE_MONTHS",
-        365: "ONE_YEAR",
-    }
-    if days not in names:
-        raise ValueError(f"log_retention_days is {days}, it must be one of {', '.join(map(str, names))}")
-    return names[days]

@@ -13,6 +13,8 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 ACCOUNT, REGION = "000000000000", "us-east-1"
+#: What a client of any emulator is made with.
+SETTINGS = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
 
 
 class Emulator:
@@ -23,6 +25,8 @@ class Emulator:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        #: What a client of this one is made with.
+        self.settings = {**SETTINGS, "endpoint_url": self.url}
         self._folder = tempfile.TemporaryDirectory(prefix="waypost-emulator-")
         self.log = Path(self._folder.name) / "log"
         with self.log.open("w") as log:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import boto3
 import pytest
 
-from emulator import REGION, Emulator
+from contract.aws import create_table
+from emulator import Emulator
 from journey.harness import Place, SinkProcess
 from waypost import on_aws, on_http, on_minute, on_queue
 
@@ -36,20 +37,9 @@ class Counted(NamedTuple):
 
 class World:
     def __init__(self, emulator: Emulator) -> None:
-        settings: dict[str, Any] = {
-            "endpoint_url": emulator.url,
-            "region_name": REGION,
-            "aws_access_key_id": "test",
-            "aws_secret_access_key": "test",
-        }
+        settings: dict[str, Any] = emulator.settings
         name = f"w{uuid.uuid4().hex}"
-        self.tables = boto3.client("dynamodb", **settings)
-        self.tables.create_table(
-            TableName=name,
-            KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
-            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"} for key in ("pk", "sk")],
-            BillingMode="PAY_PER_REQUEST",
-        )
+        create_table(boto3.client("dynamodb", **settings), name)
         self.queues = boto3.client("sqs", **settings)
         self.fast, self.slow = (self.queues.create_queue(QueueName=f"{name}-{speed}")["QueueUrl"] for speed in "fs")
         boto3.client("s3", **settings).create_bucket(Bucket=name)

@@ -17,7 +17,6 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 from waypost.core.accounts import Tokens
 from waypost.core.guard import Guard
-from waypost.core.policy import Policy
 from waypost.core.ports import Ports
 from waypost.engines.aws.clients import make_client
 from waypost.engines.aws.dynamo import DynamoTable
@@ -71,7 +70,7 @@ class Function:
         self._runner = asyncio.Runner()
         self.name = environment.get("POWERTOOLS_SERVICE_NAME", "waypost")
         self.log = _logger(self.name)
-        self.policy = _policy(environment)
+        self.policy = replace(read_policy(environment), shards=_SHARDS, compress_from=_COMPRESS_FROM)
         guard = Guard(read_networks(environment))
         threads = ThreadPoolExecutor(_THREADS, "aws")
         self.sender = HttpSender(guard)
@@ -106,10 +105,6 @@ class Function:
 @functools.cache
 def function() -> Function:
     return Function(os.environ)
-
-
-def _policy(environment: Mapping[str, str]) -> Policy:
-    return replace(read_policy(environment), shards=_SHARDS, compress_from=_COMPRESS_FROM)
 
 
 def _logger(service: str) -> logging.Logger:

@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from waypost.core.deliver import AGAIN_MS
 from waypost.core.message import State
 from waypost.core.ports import Bell, Busy, Unavailable
 from waypost.on_aws import Function, function
 
 #: An attempt is begun only if the function lives on for the message's timeout and this, to claim and to settle.
 _MARGIN_MS = 10_000
-#: A delivery that the store kept from happening is tried again after this.
-_AGAIN_MS = 1_000
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -32,13 +31,13 @@ async def deliver_batch(here: Function, event: Mapping[str, Any], left_ms: Any) 
 
 async def _deliver(here: Function, ref: str, left_ms: Any) -> bool:
     """Whether the bell has done its work."""
-    again = Bell(ref, _AGAIN_MS)
+    again = Bell(ref, AGAIN_MS)
     try:
         message = await here.service.deliverer.find(ref)
         if message is None:
             here.log.info("bell without a message", extra={"ref": ref[:200]})
             return True
-        again = Bell(ref, _AGAIN_MS, message.timeout_ms)
+        again = Bell(ref, AGAIN_MS, message.timeout_ms)
         if left_ms() >= message.timeout_ms + _MARGIN_MS:
             settled = await here.service.deliverer.deliver(message)
             if settled:

@@ -12,7 +12,7 @@ from typing import Any
 
 import moto
 
-from emulator import REGION, Emulator
+from emulator import SETTINGS, Emulator
 from waypost.core.ports import Blobs, Table
 from waypost.engines.aws.clients import make_client
 from waypost.engines.aws.dynamo import DynamoTable
@@ -30,8 +30,7 @@ class AwsHarness:
     def __init__(self, threads: int, **settings: Any) -> None:
         self.name = f"t-{os.urandom(8).hex()}"
         self.threads = ThreadPoolExecutor(threads)
-        self._settings = {"region_name": REGION, "aws_access_key_id": "test", "aws_secret_access_key": "test"}
-        self._settings |= settings
+        self._settings = {**SETTINGS, **settings}
         self._lose = False
 
     def client(self, service: str) -> Any:
@@ -105,7 +104,7 @@ class MotoHarness(AwsHarness):
 
 class MinistackHarness(AwsHarness):
     def __init__(self, folder: Path) -> None:
-        super().__init__(threads=16, endpoint_url=_ministack().url)
+        super().__init__(threads=16, **_ministack().settings)
 
 
 @functools.cache

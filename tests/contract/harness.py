@@ -10,10 +10,16 @@ from typing import Any, Protocol
 
 import apsw
 
-from waypost.core.ports import Blobs, Table
+from waypost.core.ports import Blobs, Key, Table
 from waypost.engines.embedded.blobs import FolderBlobs
 from waypost.engines.embedded.sqlite import SqliteStore
 from waypost.engines.embedded.table import EmbeddedTable, Row
+
+K = Key("p", "s")
+
+
+def item(sk: str = "s", pk: str = "p", **attributes: Any) -> dict[str, Any]:
+    return {"pk": pk, "sk": sk, **attributes}
 
 
 class Harness(Protocol):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.harness import Harness, started, turns
+from contract.harness import Harness, K, item, started, turns
 from waypost.core.ports import (
     Absent,
     AllOf,
@@ -30,12 +30,6 @@ from waypost.core.ports import (
     Unavailable,
     Write,
 )
-
-K = Key("p", "s")
-
-
-def item(sk: str = "s", pk: str = "p", **attributes: Any) -> dict[str, Any]:
-    return {"pk": pk, "sk": sk, **attributes}
 
 
 async def pages(table: Table, pk: str = "p", **how: Any) -> list[Page]:

@@ -30,8 +30,3 @@ def server(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iter
     deployment = Deployment(emulator, tmp_path_factory.mktemp("deployed"))
     yield deployment
     deployment.close()
-
-
-@pytest.fixture(scope="session")
-def deployment(server: Deployment) -> Deployment:
-    return server

@@ -70,10 +70,7 @@ class Deployment(Client):
     def client(self, service: str) -> Any:
         return boto3.client(
             service,
-            endpoint_url=self._emulator.url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            **self._emulator.settings,
             # A call that fails is told so: what a test does it does once.
             config=Config(retries={"total_max_attempts": 1}, read_timeout=130, max_pool_connections=50),
         )
@@ -99,10 +96,7 @@ class Deployment(Client):
     def put(self, item: dict[str, Any]) -> None:
         boto3.resource(
             "dynamodb",
-            endpoint_url=self._emulator.url,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
+            **self._emulator.settings,
         ).Table(self.table).put_item(Item=item)
 
     def item(self, pk: str, sk: str) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from botocore.exceptions import (
 )
 
 from contract.aws import MotoHarness
+from contract.harness import K, item
 from waypost.core.ports import (
     Absent,
     AtMost,
@@ -38,12 +39,7 @@ from waypost.core.ports import (
 )
 from waypost.engines.aws import dynamo
 
-K = Key("p", "s")
 OTHER = Key("p", "t")
-
-
-def item(sk: str = "s", **attributes: Any) -> dict[str, Any]:
-    return {"pk": "p", "sk": sk, **attributes}
 
 
 class Wire:

@@ -57,8 +57,8 @@ _MAX_CRASHES = 6
 _WAIT_HERE_MS = 1_000
 #: Pauses between tries to settle, while the store is busy.
 _SETTLE_PAUSE_MS = 200
-#: An attempt that the store kept from being made is due again after this.
-_AGAIN_MS = 1_000
+#: An attempt that the store kept from being made is due, or rung, again after this.
+AGAIN_MS = 1_000
 _DLQ_SHARDS = 16
 _MAX_STORED_BODY = 16_384
 _MAX_STORED_HEADERS = 8_192
@@ -197,7 +197,7 @@ class Deliverer:
         except BodyMissing as lost:
             return NoAnswer(str(lost))
         except (Busy, Unavailable):
-            await self._put_back(attempt, self._ports.clock.now_ms() + _AGAIN_MS)
+            await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
             raise
         return await self._ports.sender.send(request) if request else None
 

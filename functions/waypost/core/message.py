@@ -72,6 +72,7 @@ class Message(Struct, frozen=True):
 
     @property
     def ref(self) -> str:
+        """What bells and reminders carry: enough to find the message."""
         return f"{self.account}#{self.id}"
 
     @property
@@ -191,11 +192,6 @@ def life_ends_ms(policy: Policy, *, due_ms: int, retries_left: int, timeout_ms: 
     horizon = retries_left * DAY + (retries_left + 1) * timeout_ms
     kept = max(policy.retention_ms, 14 * DAY) + DAY
     return min(max(due_ms, now_ms) + horizon + kept + policy.dedup_window_ms, now_ms + _LONGEST_LIFE_MS)
-
-
-def ref_of(account: str, message_id: str) -> str:
-    """What bells and reminders carry: enough to find the message."""
-    return f"{account}#{message_id}"
 
 
 def parse_ref(ref: str) -> tuple[str, str]:

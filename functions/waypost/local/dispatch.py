@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from waypost.core.deliver import Deliverer
+from waypost.core.deliver import AGAIN_MS, Deliverer
 from waypost.core.destination import host_of
 from waypost.core.fairness import FairSlots
 from waypost.core.ports import Bell, Busy, Unavailable
 from waypost.engines.embedded.doorbell import HeapDoorbell
 
 _log = logging.getLogger("waypost.deliver")
-#: A delivery that the store kept from happening is tried again after this.
-_AGAIN_MS = 1_000
 
 
 class Dispatcher:
@@ -92,7 +90,7 @@ class Dispatcher:
             await self._deliverer.deliver(message)
         except (Busy, Unavailable) as failed:
             _log.warning("delivery of %s waits for the store: %s", ref, failed)
-            await self._doorbell.ring([Bell(ref, _AGAIN_MS)])
+            await self._doorbell.ring([Bell(ref, AGAIN_MS)])
         except Exception:  # noqa: BLE001 - one delivery's error must not end the worker, nor keep its slot
             _log.exception("delivery of %s failed", ref)
         finally:

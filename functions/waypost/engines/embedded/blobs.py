@@ -10,9 +10,9 @@ from pathlib import Path
 
 from waypost.core.ports import Unavailable
 from waypost.engines.embedded.durable import sync_folder, write_whole
+from waypost.engines.limits import check_blob_name
 
 _CLASS = "[1-9][0-9]{0,4}"
-_NAME = re.compile(_CLASS + r"/[0-9]{8}(/[^/\\\0]{1,200})+")
 #: Clocks of the writer and of the sweep may be a day apart at midnight.
 _MARGIN_DAYS = 1
 
@@ -48,10 +48,8 @@ class FolderBlobs:
             raise Unavailable(f"{self._root} cannot be cleared: {error}") from error
 
     def _path(self, name: str) -> Path:
-        parts = name.split("/")
-        if not _NAME.fullmatch(name) or "." in parts or ".." in parts or _day(parts[1]) is None:
-            raise ValueError(f"{name!r} names no blob")
-        return self._root.joinpath(*parts)
+        check_blob_name(name)
+        return self._root.joinpath(*name.split("/"))
 
     def _write(self, path: Path, data: bytes) -> None:
         self._make_folder(path.parent)

@@ -33,15 +33,7 @@ from waypost.core.ports import (
     Write,
 )
 from waypost.engines.embedded.decide import holds, outcome
-
-#: DynamoDB's limits, in bytes, so that no rule works here and fails there.
-_MAX_ITEM = 400 * 1024
-_MAX_PAGE = 1024 * 1024
-_MAX_PK = 2_048
-_MAX_SK = 1_024
-_MAX_TOGETHER = 100
-_MAX_INT = 2**63 - 1
-_MIN_INT = -(2**63)
+from waypost.engines.limits import MAX_ITEM, MAX_PAGE, check_item, check_key, check_many, check_together
 
 #: Rows that a query reads at once: few enough that items of 400 KB do not hold up the loop for long.
 _CHUNK = 32
@@ -159,7 +151,7 @@ class EmbeddedTable:
             rests = self._later(rests, group)
             if data is None:
                 continue
-            if len(found) == limit or (found and size + len(data) > _MAX_PAGE):
+            if len(found) == limit or (found and size + len(data) > MAX_PAGE):
                 more = True
                 break
             found.append(data)
@@ -187,18 +179,14 @@ class EmbeddedTable:
     async def write_many(self, writes: Sequence[Put | Delete]) -> None:
         if not writes:
             return
-        _check_distinct(writes)
-        if any(one.when is not None for one in writes):
-            raise ValueError("write_many takes no conditions")
+        check_many(writes)
         rows = [self._row(one.key, outcome(one, None)) for one in writes]
         await self._append_all(rows).committed()
 
     async def write_together(self, writes: Sequence[Write]) -> None:
         if not writes:
             return
-        if len(writes) > _MAX_TOGETHER:
-            raise ValueError(f"at most {_MAX_TOGETHER} writes together")
-        _check_distinct(writes)
+        check_together(writes)
         rows = []
         for position, one in enumerate(writes):
             _, row = self._decided(one)
@@ -257,14 +245,13 @@ class EmbeddedTable:
         """Raises TypeError, ValueError or TooLarge for what DynamoDB would not take."""
         pk, sk = key
         if self._strict:
-            _check_key(key)
-            for name, value in (item or {}).items():
-                _check({name: value})
+            check_key(key)
+            check_item(item or {})
         if item is None:
             return Row(pk, sk, None, None)
         data = _encode(item)
-        if len(data) > _MAX_ITEM:
-            raise TooLarge(f"{key} has {len(data)} bytes, more than {_MAX_ITEM}")
+        if len(data) > MAX_ITEM:
+            raise TooLarge(f"{key} has {len(data)} bytes, more than {MAX_ITEM}")
         ttl = item.get("ttl")
         return Row(pk, sk, data, ttl if type(ttl) is int else None)
 
@@ -444,34 +431,9 @@ class _Cache:
 # Items ---------------------------------------------------------------------------------------------------------------
 
 
-def _check_key(key: Key) -> None:
-    pk, sk = key
-    if not 0 < len(pk.encode()) <= _MAX_PK or not 0 < len(sk.encode()) <= _MAX_SK:
-        raise ValueError(f"{key} is no key")
-
-
-def _check(value: object) -> None:
-    """Raises TypeError for what a table cannot hold. A str's subclass, such as an enum's member, is stored as text."""
-    if isinstance(value, dict):
-        if not all(type(name) is str for name in value):
-            raise TypeError("names are text")
-        for one in value.values():
-            _check(one)
-    elif isinstance(value, list):
-        for one in value:
-            _check(one)
-    elif not isinstance(value, (str, bytes, int)) or (isinstance(value, int) and not _MIN_INT <= value <= _MAX_INT):
-        raise TypeError(f"a table cannot hold {value!r}")
-
-
 def _decoded(data: bytes) -> dict[str, Any]:
     try:
         item: dict[str, Any] = _decode(data)
     except msgspec.DecodeError as error:
         raise Unavailable(f"a stored item is damaged: {error}") from error
     return item
-
-
-def _check_distinct(writes: Sequence[Write]) -> None:
-    if len({one.key for one in writes}) != len(writes):
-        raise ValueError("two writes of one key")
