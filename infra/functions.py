@@ -33,7 +33,7 @@ _WRITE = ("dynamodb:PutItem", "dynamodb:UpdateItem")
 _DELIVER = ((*_READ, *_WRITE), ("m#*", "due#*", "*#dlq#*", "*#keys"))
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
-    "api": ((*_READ, *_WRITE), ("m#*", "due#*", "*#dedup#*", "*#keys")),
+    "api": ((*_READ, *_WRITE), ("m#*", "due#*", "*#dedup#*", "*#keys", "cursor")),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,
     "tick": (

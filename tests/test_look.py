@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -118,3 +119,18 @@ def test_the_life_of_what_is_unfinished_is_lengthened_with_its_body(tmp_path: Pa
         return [dict(item)]
 
     with_desk(tmp_path, test)
+
+
+def test_a_message_accepted_before_the_first_tick_is_not_forgotten(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)  # nobody has opened the look
+
+    async def test() -> None:
+        message_id = await desk.publish()
+        desk.rung.bells.clear()
+        desk.clock.ms += 60 * MINUTE
+        while await desk.service.look.tick():
+            pass
+        assert [bell.ref for bell in desk.rung.bells] == [f"one#{message_id}"]
+
+    asyncio.run(test())
+    desk.store.close()

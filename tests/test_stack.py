@@ -97,7 +97,7 @@ def test_partitions_are_parted_where_functions_differ(template: Template) -> Non
             one for one in statements_of(template, function) if any("dynamodb" in a for a in listed(one["Action"]))
         ]
         keys = on_table["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
-        assert ("cursor" in keys) == (service_of(function) == "tick")
+        assert ("cursor" in keys) == (service_of(function) in ("api", "tick"))
         assert ("*#dlq#*" in keys) == service_of(function).startswith("deliver")
 
 

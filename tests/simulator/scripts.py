@@ -107,6 +107,14 @@ async def early_bell(history: History) -> None:
         history.world.bell_rings(ref, history.world.epoch)
 
 
+async def power_cut_before_the_look(history: History) -> None:
+    """The power fails in the middle of an attempt; what has no reminder yet is found by the recovery alone."""
+    await history.publish(Spec("a", delay_s=30))
+    history.world.arm("sender.send", "kill_before")
+    await history.publish(Spec("b"))
+    await asyncio.sleep(40)
+
+
 async def power_cut_at_work(history: History) -> None:
     """The power fails in the middle of an attempt, when the look has passed; what is struck then is the recovery."""
     await together(history.publish(Spec("a", delay_s=400)), history.publish(Spec("b", delay_s=399)))
@@ -153,6 +161,7 @@ SCRIPTS: dict[str, Script] = {
         far_delay,
         farther_delay,
         early_bell,
+        power_cut_before_the_look,
         power_cut_at_work,
         store_busy_at_the_settle,
         store_busy_before_the_request,

@@ -8,6 +8,7 @@ import pytest
 
 from simulator.enumeration import enumerate_faults
 from waypost.core import deliver, look, publish
+from waypost.core.cursor import move_cursor
 from waypost.core.look import Look
 from waypost.core.ports import Delete, Present
 from waypost.engines.embedded.table import EmbeddedTable
@@ -54,7 +55,7 @@ def test_a_reminder_deleted_before_the_new_one_is_written(monkeypatch: pytest.Mo
 def test_a_cursor_moved_before_the_reminders(monkeypatch: pytest.MonkeyPatch) -> None:
     async def cursor_first(self: Look, seen: int, last: int) -> bool:
         self._looked.minute = max(self._looked.minute, last)
-        if not await self._move_cursor(seen, last):
+        if not await move_cursor(self._ports, seen, last):
             return False
         for minute in range(seen + 1, last + 1):
             await self._remind_unfinished(minute)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from waypost.core.body import prolong_body
+from waypost.core.cursor import move_cursor, open_cursor, read_cursor
 from waypost.core.ids import Place, place_of
 from waypost.core.message import (
     STATE_OUTLIVES_MS,
@@ -26,12 +27,10 @@ from waypost.core.message import (
 from waypost.core.policy import DAY, MINUTE, Policy
 from waypost.core.ports import (
     LONGEST_BELL_MS,
-    Absent,
     Bell,
     Change,
     ConditionFailed,
     Delete,
-    Equals,
     Item,
     Key,
     Ports,
@@ -50,7 +49,6 @@ from waypost.core.reminder import (
     wake_at,
 )
 
-_CURSOR = Key("cursor", "look")
 #: Each minute is read again this much later: for whoever stored his message later than he should.
 _SECOND_LOOK_MINUTES = 30
 #: How many minutes one move of the cursor covers while catching up.
@@ -100,13 +98,8 @@ class Look:
         self._looked = looked
 
     async def open(self) -> None:
-        """Reads how far the look has come; call it before anything is accepted or delivered."""
-        before_this = self._ports.clock.now_ms() // MINUTE - 1
-        try:
-            await self._ports.table.write(_cursor_at(before_this, when=Absent("minute")))
-        except ConditionFailed as standing:
-            before_this = standing.item["minute"] if standing.item else before_this
-        self._looked.minute = max(self._looked.minute, before_this)
+        """Learns how far the look has come; a sole server does so before it accepts or delivers anything."""
+        await open_cursor(self._ports, self._looked)
 
     async def tick(self) -> bool:
         """Looks, then rings what is or comes due. True: there was more than one tick may ring, tick again soon."""
@@ -129,10 +122,9 @@ class Look:
 
     async def _look_at_closed_minutes(self) -> None:
         while True:
-            item = await self._ports.table.get(_CURSOR)
-            if item is None:
+            seen = await read_cursor(self._ports)
+            if seen is None:
                 return await self.open()
-            seen: int = item["minute"]
             self._looked.minute = max(self._looked.minute, seen)
             closed = (self._ports.clock.now_ms() - LOOK_AFTER_MS) // MINUTE - 1
             last = min(closed, seen + _MINUTES_AT_ONCE)
@@ -145,7 +137,7 @@ class Look:
         for minute in range(seen + 1, last + 1):
             await self._remind_unfinished(minute)
             await self._remind_unfinished(minute - _SECOND_LOOK_MINUTES)
-        return await self._move_cursor(seen, last)
+        return await move_cursor(self._ports, seen, last)
 
     async def _remind_unfinished(self, minute: int) -> None:
         puts: list[Put | Delete] = [
@@ -154,13 +146,6 @@ class Look:
         ]
         if puts:
             await self._ports.table.write_many(puts)
-
-    async def _move_cursor(self, seen: int, last: int) -> bool:
-        try:
-            await self._ports.table.write(_cursor_at(last, when=Equals("minute", seen)))
-        except ConditionFailed:
-            return False  # Another tick is at work, and further.
-        return True
 
     async def _unfinished(self, minute: int) -> AsyncIterator[tuple[Message, State]]:
         """The messages of one minute that are not final. An item of a message is followed by that of its state."""
@@ -284,10 +269,6 @@ class Look:
                 await self._ports.table.write(change)
             except ConditionFailed:
                 continue  # Not there: a state is absent until the first attempt.
-
-
-def _cursor_at(minute: int, when: Absent | Equals) -> Put:
-    return Put({"pk": _CURSOR.pk, "sk": _CURSOR.sk, "v": 1, "minute": minute}, when=when)
 
 
 def _key(item: Item) -> Key:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from waypost.core.body import store_body
+from waypost.core.cursor import open_cursor
 from waypost.core.fresh import Fresh
 from waypost.core.ids import Place, make_message_id
 from waypost.core.message import VERSION, Message, State, digest, life_ends_ms, partition_of
@@ -57,6 +58,8 @@ class Publisher:
         Raises Busy or Unavailable when the store fails; the message may then be delivered all the same.
         """
         watch = Stopwatch(self._ports.clock, request.asked_ms)
+        if not self._looked.minute:
+            await open_cursor(self._ports, self._looked)
         place = Place(self._looked.minute_for_new_id(request.asked_ms), self._shard())
         message = await self._prepare(request, place)
         if request.dedup:
