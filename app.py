@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from aws_cdk import App
 
+from infra.options import OptionError, read_options
 from infra.stack import WaypostStack
 
 app = App()
-stage = app.node.try_get_context("stage") or "dev"
-WaypostStack(app, f"Waypost-{stage}", stage=stage)
+try:
+    options = read_options(app.node)
+except OptionError as wrong:
+    sys.exit(f"waypost: {wrong}")
+WaypostStack(app, f"Waypost-{options.stage}", options=options)
 app.synth()

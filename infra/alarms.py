@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cloudwatch
+from aws_cdk import aws_sns as sns
+from aws_cdk.aws_cloudwatch_actions import SnsAction
 from constructs import Construct
 
+from infra.options import Options
 from infra.queues import Queues
 
 
 class Alarms(Construct):
-    def __init__(self, scope: Construct, name: str, *, queues: Queues) -> None:
+    def __init__(self, scope: Construct, name: str, *, queues: Queues, options: Options) -> None:
         super().__init__(scope, name)
         ticks = cloudwatch.Metric(
             namespace="Waypost",
             metric_name="Ticks",
-            dimensions_map={"service": "tick"},
+            dimensions_map={"stage": options.stage},
             statistic="Sum",
             period=Duration.minutes(1),
         )
-        cloudwatch.Alarm(
+        no_tick = cloudwatch.Alarm(
             self,
             "NoTick",
             alarm_description="The tick stopped: lost bells and long delays wait until it runs again.",
@@ -29,7 +32,7 @@ class Alarms(Construct):
             evaluation_periods=5,
             treat_missing_data=cloudwatch.TreatMissingData.BREACHING,
         )
-        cloudwatch.Alarm(
+        dead_bells = cloudwatch.Alarm(
             self,
             "DeadBells",
             alarm_description="A function failed five times on one bell: its log says why.",
@@ -38,3 +41,8 @@ class Alarms(Construct):
             evaluation_periods=1,
             treat_missing_data=cloudwatch.TreatMissingData.NOT_BREACHING,
         )
+        if options.alarm_topic:
+            action = SnsAction(sns.Topic.from_topic_arn(self, "Topic", options.alarm_topic))
+            for alarm in (no_tick, dead_bells):
+                alarm.add_alarm_action(action)
+                alarm.add_ok_action(action)

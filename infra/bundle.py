@@ -24,13 +24,17 @@ _LEFT_OUT = ("local", "embedded", "__pycache__")
 
 def code(bundle_for: str) -> lambda_.Code:
     """`lambda`: for the functions' runtime. `host`: for this machine, whose interpreter an emulator runs them on."""
+    platform = [] if bundle_for == "host" else _LAMBDA
     return lambda_.Code.from_asset(
         str(FUNCTIONS),
-        # By what comes out, so that two bundlings of the same sources are the same asset wherever they lie.
-        asset_hash_type=AssetHashType.OUTPUT,
+        # By what goes in: the lock file pins the rest, and what is bundled already is not bundled again.
+        asset_hash_type=AssetHashType.SOURCE,
+        exclude=[f"**/{name}" for name in _LEFT_OUT],
         bundling=BundlingOptions(
             image=DockerImage.from_registry("never-pulled"),
-            local=_Pip([] if bundle_for == "host" else _LAMBDA),
+            # Never passed on, since nothing runs in a container: what it says is a part of the hash.
+            environment={"PLATFORM": " ".join(platform)},
+            local=_Pip(platform),
         ),
     )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from aws_cdk import CfnOutput, Stack
 from constructs import Construct
 
@@ -12,6 +10,7 @@ from infra.blobs import Blobs
 from infra.bundle import code
 from infra.door import Door
 from infra.functions import Functions
+from infra.options import Options
 from infra.queues import Queues
 from infra.table import Table
 from infra.tick import Tick
@@ -21,29 +20,19 @@ from infra.token import Token
 class WaypostStack(Stack):
     """A stage named `prod` keeps its data whatever happens to the stack; any other leaves nothing behind."""
 
-    def __init__(self, scope: Construct, name: str, *, stage: str) -> None:
+    def __init__(self, scope: Construct, name: str, *, options: Options) -> None:
         super().__init__(scope, name)
-        keep = stage == "prod"
-        context = self.node.get_context
-        table = Table(self, "Table", keep=keep)
+        bundle = code(options.bundle_for)
+        table = Table(self, "Table", keep=options.keeps_data)
         queues = Queues(self, "Queues")
-        blobs = Blobs(self, "Blobs", keep=keep)
-        token = Token(self, "Token", keep=keep)
+        blobs = Blobs(self, "Blobs", code=bundle, options=options)
+        token = Token(self, "Token", keep=options.keeps_data)
         functions = Functions(
-            self,
-            "Functions",
-            code=code(context("bundle_for")),
-            table=table,
-            queues=queues,
-            blobs=blobs,
-            token=token,
-            settings=json.loads(context("settings")),
-            log_retention_days=int(context("log_retention_days")),
-            concurrency=(int(context("max_concurrency_fast")), int(context("max_concurrency_slow"))),
+            self, "Functions", code=bundle, table=table, queues=queues, blobs=blobs, token=token, options=options
         )
         door = Door(self, "Door", api=functions.api)
         Tick(self, "Tick", tick=functions.tick)
-        Alarms(self, "Alarms", queues=queues)
+        Alarms(self, "Alarms", queues=queues, options=options)
         CfnOutput(self, "FunctionUrl", value=door.function_url, description="QSTASH_URL, with exact paths")
         CfnOutput(self, "HttpApiUrl", value=door.http_api_url, description="QSTASH_URL, with decoded paths")
         CfnOutput(self, "TableName", value=table.table.table_name)

@@ -12,6 +12,7 @@ from constructs import Construct
 class Tick(Construct):
     def __init__(self, scope: Construct, name: str, *, tick: lambda_.Function) -> None:
         super().__init__(scope, name)
-        # A tick that failed is not repeated: the next one does its work.
+        # A tick that failed is not repeated, neither by the rule nor by Lambda: the next one does its work.
+        tick.configure_async_invoke(retry_attempts=0, max_event_age=Duration.minutes(1))
         target = targets.LambdaFunction(tick, retry_attempts=0, max_event_age=Duration.minutes(1))
         events.Rule(self, "Rule", schedule=events.Schedule.rate(Duration.minutes(1)), targets=[target])

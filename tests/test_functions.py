@@ -132,8 +132,8 @@ def sink() -> Iterator[SinkProcess]:
     sink.stop()
 
 
-def call(method: str, path: str, body: str = "", **headers: str) -> dict[str, Any]:
-    event = {
+def event(method: str, path: str, body: str = "", **headers: str) -> dict[str, Any]:
+    return {
         "rawPath": path,
         "rawQueryString": "",
         "headers": {"authorization": f"Bearer {TOKEN}", **headers},
@@ -141,7 +141,10 @@ def call(method: str, path: str, body: str = "", **headers: str) -> dict[str, An
         "body": body,
         "isBase64Encoded": False,
     }
-    return on_http.handler(event, Context())
+
+
+def call(method: str, path: str, body: str = "", **headers: str) -> dict[str, Any]:
+    return on_http.handler(event(method, path, body, **headers), Context())
 
 
 def publish(url: str, **headers: str) -> str:
@@ -252,3 +255,13 @@ def test_the_tick_looks_at_every_shard(world: World) -> None:
 
 def test_a_wrong_token_is_refused(world: World) -> None:
     assert call("GET", "/v2/keys", authorization="Bearer wrong")["statusCode"] == 401
+
+
+def test_the_runtimes_own_address_is_no_destination(world: World) -> None:
+    here = on_aws.Function({**world.environment, "AWS_LAMBDA_RUNTIME_API": "127.0.0.1:9001"})
+    for host in ("127.0.0.1:9001", "127.1:9001", "[::ffff:127.0.0.1]:9001"):
+        given = event("POST", f"/v2/publish/http://{host}/2018-06-01/runtime/invocation/next")
+        reply = here.run(here.service.api.answer(on_http.read_call(given, here.policy)))
+        assert reply.status == 400, reply
+        assert "metadata" in reply.content["error"]
+    here._runner.close()

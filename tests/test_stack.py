@@ -7,44 +7,40 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ["JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION"] = "1"
+# The major version of Node whose end is no news.
+os.environ["JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION"] = "20"
 
 import pytest
 from aws_cdk import App
 from aws_cdk.assertions import Match, Template
 
+from infra.options import OptionError, read_options
 from infra.stack import WaypostStack
 
-_CONTEXT = {
-    "aws:cdk:bundling-stacks": [],
-    "bundle_for": "lambda",
-    "settings": '{"WAYPOST_MAX_BODY": "500000"}',
-    "log_retention_days": 30,
-    "max_concurrency_fast": 5,
-    "max_concurrency_slow": 2,
-}
-_ITEMS = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+_CONTEXT = {"aws:cdk:bundling-stacks": [], "settings": '{"WAYPOST_MAX_BODY": "500000"}'}
+_ITEMS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
 _LOGS = ["logs:CreateLogStream", "logs:PutLogEvents"]
 _HEAR = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
 _HEAR += ["sqs:ReceiveMessage"]
+_READ = ["s3:GetObject", "s3:ListBucket"]
 #: All that each role may do.
 _MAY = {
-    "api": [*_ITEMS, *_LOGS, "s3:GetObject", "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"],
-    "deliver": [*_ITEMS, *_LOGS, "s3:GetObject", *_HEAR, "sqs:SendMessage"],
-    "deliver-slow": [*_ITEMS, *_LOGS, "s3:GetObject", *_HEAR, "sqs:SendMessage"],
+    "api": [*_ITEMS, *_LOGS, *_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"],
+    "deliver": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "sqs:SendMessage"],
+    "deliver-slow": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "sqs:SendMessage"],
+    "empty": [*_LOGS, "s3:DeleteObject", "s3:ListBucket"],
     "tick": [
         *_ITEMS,
         *_LOGS,
-        *("dynamodb:BatchWriteItem", "dynamodb:DeleteItem", "dynamodb:Query"),
-        *("s3:GetObject", "s3:PutObject", "sqs:GetQueueAttributes", "sqs:SendMessage"),
+        *("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:Query"),
+        *(*_READ, "s3:PutObject", "sqs:GetQueueAttributes", "sqs:SendMessage"),
     ],
 }
 
 
-def synthesised(outdir: Path, stage: str = "dev") -> Template:
-    app = App(outdir=str(outdir), context=_CONTEXT)
-    stack = WaypostStack(app, f"Waypost-{stage}", stage=stage)
-    template = Template.from_stack(stack)
+def synthesised(outdir: Path, **context: str) -> Template:
+    app = App(outdir=str(outdir), context={**_CONTEXT, **context})
+    template = Template.from_stack(WaypostStack(app, "Waypost", options=read_options(app.node)))
     app.synth()
     return template
 
@@ -93,6 +89,8 @@ def test_no_permission_is_for_any_resource(template: Template) -> None:
 
 def test_partitions_are_parted_where_functions_differ(template: Template) -> None:
     for function in resources(template, "AWS::Lambda::Function").values():
+        if service_of(function) == "empty":
+            continue
         [on_table] = [
             one for one in statements_of(template, function) if any("dynamodb" in a for a in listed(one["Action"]))
         ]
@@ -133,7 +131,8 @@ def test_functions_are_small_logged_and_told_the_settings(template: Template) ->
     template.all_resources_properties("AWS::Lambda::Function", {"Architectures": ["arm64"], "Runtime": "python3.13"})
     template.all_resources_properties("AWS::Logs::LogGroup", {"RetentionInDays": 30})
     for function in resources(template, "AWS::Lambda::Function").values():
-        assert function["Properties"]["Environment"]["Variables"]["WAYPOST_MAX_BODY"] == "500000"
+        if service_of(function) != "empty":
+            assert function["Properties"]["Environment"]["Variables"]["WAYPOST_MAX_BODY"] == "500000"
         assert "ReservedConcurrentExecutions" not in function["Properties"]
     codes = {str(one["Properties"]["Code"]) for one in resources(template, "AWS::Lambda::Function").values()}
     assert len(codes) == 1
@@ -146,8 +145,59 @@ def test_a_tick_that_stops_is_an_alarm(template: Template) -> None:
     template.has_resource_properties("AWS::Events::Rule", {"ScheduleExpression": "rate(1 minute)"})
 
 
+def test_a_tick_is_not_repeated(template: Template) -> None:
+    template.has_resource_properties("AWS::Lambda::EventInvokeConfig", {"MaximumRetryAttempts": 0})
+    template.has_resource_properties(
+        "AWS::Events::Rule", {"Targets": [Match.object_like({"RetryPolicy": {"MaximumRetryAttempts": 0}})]}
+    )
+
+
+def test_a_stage_that_keeps_nothing_empties_its_bucket_when_all_who_write_are_gone(
+    template: Template, tmp_path: Path
+) -> None:
+    [emptied] = resources(template, "Custom::EmptyBucket")
+    for function in resources(template, "AWS::Lambda::Function").values():
+        if service_of(function) != "empty":
+            assert emptied in function["DependsOn"]
+    assert all(
+        one["Properties"]["Runtime"] == "python3.13" for one in resources(template, "AWS::Lambda::Function").values()
+    )
+    assert not resources(synthesised(tmp_path, stage="prod"), "Custom::EmptyBucket")
+
+
+def test_alarms_are_sent_to_the_topic_that_is_named(template: Template, tmp_path: Path) -> None:
+    topic = "arn:aws:sns:eu-central-1:123456789012:pager"
+    for alarm in resources(synthesised(tmp_path, alarm_topic=topic), "AWS::CloudWatch::Alarm").values():
+        assert alarm["Properties"]["AlarmActions"] == [topic]
+    for alarm in resources(template, "AWS::CloudWatch::Alarm").values():
+        assert "AlarmActions" not in alarm["Properties"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("stage", "my stage"),
+        ("bundle_for", "docker"),
+        ("log_retention_days", "2"),
+        ("max_concurrency_fast", "1"),
+        ("max_concurrency_slow", "many"),
+        ("alarm_topic", "me@example.com"),
+        ("settings", "WAYPOST_RETENTION=30d"),
+        ("settings", '{"WAYPOST_RETENTION": 30}'),
+        ("settings", '{"WAYPOST_RETENTION": "soon"}'),
+        ("settings", '{"WAYPOST_TABLE": "another"}'),
+        ("settings", '{"WAYPOST_ALLOWED_NETWORKS": "everywhere"}'),
+        ("settings", '{"WAYPOST_MAX_TIMEOUT": "15m"}'),
+        ("settings", '{"WAYPOST_MAX_BODY": "5000000"}'),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_named(tmp_path: Path, name: str, value: str) -> None:
+    with pytest.raises(OptionError, match=name):
+        synthesised(tmp_path, **{name: value})
+
+
 def test_production_keeps_its_data_and_no_other_stage_does(template: Template, tmp_path: Path) -> None:
-    production = synthesised(tmp_path, "prod")
+    production = synthesised(tmp_path, stage="prod")
     for kind in ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"):
         assert [one["DeletionPolicy"] for one in resources(production, kind).values()] == ["Retain"]
         assert [one["DeletionPolicy"] for one in resources(template, kind).values()] == ["Delete"]
@@ -174,7 +224,7 @@ def test_two_syntheses_are_the_same_byte_for_byte(tmp_path: Path) -> None:
     for name in ("one", "two"):
         synthesised(tmp_path / name)
     names = [path.name for path in (tmp_path / "one").iterdir() if path.is_file()]
-    assert "Waypost-dev.template.json" in names
+    assert "Waypost.template.json" in names
     same, different, missing = filecmp.cmpfiles(tmp_path / "one", tmp_path / "two", names, shallow=False)
     assert (sorted(same), different, missing) == (sorted(names), [], [])
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 from waypost.core.accounts import Tokens
-from waypost.core.guard import Guard
+from waypost.core.guard import Guard, is_address
 from waypost.core.ports import Ports
 from waypost.engines.aws.clients import make_client
 from waypost.engines.aws.dynamo import DynamoTable
@@ -68,10 +68,10 @@ class Function:
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._runner = asyncio.Runner()
-        self.name = environment.get("POWERTOOLS_SERVICE_NAME", "waypost")
-        self.log = _logger(self.name)
+        self._stage = environment.get("WAYPOST_STAGE", "dev")
+        self.log = _logger(environment.get("POWERTOOLS_SERVICE_NAME", "waypost"))
         self.policy = replace(read_policy(environment), shards=_SHARDS, compress_from=_COMPRESS_FROM)
-        guard = Guard(read_networks(environment))
+        guard = Guard(read_networks(environment), never=_runtime_api(environment))
         threads = ThreadPoolExecutor(_THREADS, "aws")
         self.sender = HttpSender(guard)
         random = SystemRandomness()
@@ -99,7 +99,13 @@ class Function:
         from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
         with single_metric(name=metric, unit=MetricUnit.Count, value=1, namespace="Waypost") as one:
-            one.add_dimension(name="service", value=self.name)
+            one.add_dimension(name="stage", value=self._stage)
+
+
+def _runtime_api(environment: Mapping[str, str]) -> list[str]:
+    """Where Lambda hands out other callers' events to whoever asks from within the function."""
+    host, _, _ = environment.get("AWS_LAMBDA_RUNTIME_API", "").rpartition(":")
+    return [host] if is_address(host) else []
 
 
 @functools.cache

@@ -56,7 +56,7 @@ class Deployment(Client):
             cwd=ROOT,
             env={
                 **self._emulator.environment(),
-                "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "1",
+                "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",
                 "CDK_DISABLE_CLI_TELEMETRY": "1",
             },
             capture_output=True,
