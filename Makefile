@@ -3,6 +3,8 @@
 PYTHON ?= python3
 #: Handed on: `make run ARGS=...`, `make test ARGS="-k journey"`, `make prove ARGS=...`, `make bench ARGS=...`.
 ARGS ?=
+#: `make cost MESSAGES=...`.
+MESSAGES ?= 1e6
 #: `make lock UPGRADE=--upgrade` moves every pin to the newest release, `UPGRADE="--upgrade-package mypy"` one of them.
 UPGRADE ?=
 
@@ -15,7 +17,7 @@ TOOLS := .venv/.tools-installed
 CLIENTS := node_modules/.installed
 EMULATOR := .venv-emulator/.installed
 
-.PHONY: run test lint prove bench lock setup clean
+.PHONY: run test lint prove bench cost lock setup clean
 .DELETE_ON_ERROR:
 
 run: $(LOCAL)
@@ -35,6 +37,10 @@ prove: $(TOOLS)
 
 bench: $(TOOLS)
 	@PYTHONPATH=functions exec $(PY) -m benchmarks $(ARGS)
+
+# Dollars on AWS, from the figures that the tests count.
+cost: $(TOOLS)
+	@$(PY) -m benchmarks.cost $(MESSAGES)
 
 setup: $(TOOLS) $(CLIENTS) $(EMULATOR)
 

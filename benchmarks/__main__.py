@@ -1,4 +1,4 @@
-"""`make bench ARGS="startup|speed|flat"`: what was measured, printed. Nothing here is part of the tests."""
+"""`make bench ARGS="startup|coldstart|speed|flat"`: what was measured, printed. Nothing here is part of the tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.coldstart import coldstart
 from benchmarks.fill import fill
 from benchmarks.load import ROOT, free_port, measure, process, wait_for
 
@@ -51,6 +52,6 @@ def flat(count: int = 10_000, pairs: int = 5, stored: int = 1_000_000) -> None:
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or ["startup", "speed", "flat"]
+    wanted = sys.argv[1:] or ["startup", "coldstart", "speed", "flat"]
     for name in wanted:
-        {"startup": startup, "speed": speed, "flat": flat}[name]()
+        {"startup": startup, "coldstart": coldstart, "speed": speed, "flat": flat}[name]()

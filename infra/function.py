@@ -47,6 +47,9 @@ def make_function(
         memory_size=512,
         timeout=timeout,
         log_group=group,
+        # Lambda's own lines about each call cost more than ours; what they say is in its metrics too.
+        logging_format=lambda_.LoggingFormat.JSON,
+        system_log_level_v2=lambda_.SystemLogLevel.WARN,
         role=role,
         environment={**environment, "POWERTOOLS_SERVICE_NAME": name},
     )

@@ -94,12 +94,15 @@ class Function:
         """Runs one call's work to its end: nothing of it goes on in a later call."""
         return self._runner.run(work)
 
-    def count(self, metric: str) -> None:
-        """One line in CloudWatch's embedded metric format."""
-        from aws_lambda_powertools.metrics import MetricUnit, single_metric
+    def count(self, metrics: Mapping[str, int]) -> None:
+        """Numbers by their metric's name, as one line in CloudWatch's embedded format: it is paid by its length."""
+        from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-        with single_metric(name=metric, unit=MetricUnit.Count, value=1, namespace="Waypost") as one:
-            one.add_dimension(name="stage", value=self._stage)
+        line = EphemeralMetrics(namespace="Waypost")
+        line.add_dimension(name="stage", value=self._stage)
+        for name, number in metrics.items():
+            line.add_metric(name=name, unit=MetricUnit.Count, value=number)
+        line.flush_metrics()
 
 
 def _runtime_api(environment: Mapping[str, str]) -> list[str]:
@@ -117,7 +120,7 @@ def _logger(service: str) -> logging.Logger:
     """JSON lines on standard output, for everything under `waypost`."""
     handler = logging.StreamHandler(sys.stdout)
     formatter = LambdaPowertoolsFormatter()
-    formatter.append_keys(service=service)
+    formatter.append_keys(service=service, location=None)
     handler.setFormatter(formatter)
     log = logging.getLogger("waypost")
     log.handlers = [handler]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,15 +23,17 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 async def deliver_batch(here: Function, event: Mapping[str, Any], left_ms: Any) -> dict[str, Any]:
     """Names what SQS shall hand over once more. `left_ms` tells how long the function still has."""
     records = event["Records"]
-    done = await asyncio.gather(*(_deliver(here, record["body"], left_ms) for record in records))
+    settled: Counter[str] = Counter()
+    done = await asyncio.gather(*(_deliver(here, record["body"], left_ms, settled) for record in records))
     here.sender.drop_idle()
-    here.log.info("batch", extra={"bells": len(records), "failed": len(records) - sum(done)})
+    if settled:
+        here.count(settled)
     failed = [record["messageId"] for record, well in zip(records, done, strict=True) if not well]
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
 
-async def _deliver(here: Function, ref: str, left_ms: Any) -> bool:
-    """Whether the bell has done its work."""
+async def _deliver(here: Function, ref: str, left_ms: Any, settled: Counter[str]) -> bool:
+    """Whether the bell has done its work. What its attempt came to is added to `settled`."""
     again = Bell(ref, AGAIN_MS)
     try:
         message = await here.service.deliverer.find(ref)
@@ -39,9 +42,10 @@ async def _deliver(here: Function, ref: str, left_ms: Any) -> bool:
             return True
         again = Bell(ref, AGAIN_MS, message.timeout_ms)
         if left_ms() >= message.timeout_ms + _MARGIN_MS:
-            settled = await here.service.deliverer.deliver(message)
-            if settled:
-                _tell(here, message.id, settled)
+            state = await here.service.deliverer.deliver(message)
+            if state:
+                settled[state.phase.value.capitalize()] += 1
+                _tell(here, message.id, state)
             return True
     except (Busy, Unavailable) as failed:
         here.log.warning("delivery waits for the store", extra={"ref": ref, "reason": str(failed)})
@@ -51,17 +55,16 @@ async def _deliver(here: Function, ref: str, left_ms: Any) -> bool:
     return await here.ports.doorbell.ring([again]) == 0
 
 
-def _tell(here: Function, message_id: str, settled: State) -> None:
-    last = settled.last or {}
+def _tell(here: Function, message_id: str, state: State) -> None:
+    last = state.last or {}
     here.log.info(
         "attempt",
         extra={
             "message_id": message_id,
-            "state": settled.phase.value,
-            "retried": settled.retried,
+            "state": state.phase.value,
+            "retried": state.retried,
             "status": last.get("status"),
             "ms": last.get("ms"),
-            "next_at_ms": settled.due_ms or None,
+            "next_at_ms": state.due_ms or None,
         },
     )
-    here.count(settled.phase.value.capitalize())

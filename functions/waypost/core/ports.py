@@ -84,7 +84,10 @@ class Put(Struct, frozen=True):
 
 
 class Change(Struct, frozen=True):
-    """Changes single attributes; makes the item if it does not exist and the condition allows that."""
+    """Changes single attributes; makes the item if it does not exist and the condition allows that.
+
+    What is added may be added twice, if the answer was lost and somebody wrote before the repeat.
+    """
 
     key: Key
     set: Item = _NOTHING
@@ -113,7 +116,8 @@ class ConditionFailed(Exception):
 
 
 class Busy(Exception):
-    """Throttled, or in somebody else's transaction: nothing was written, repeat later."""
+    """Throttled, or in somebody else's transaction: repeat later. This try wrote nothing; whether an earlier one did,
+    whose answer was lost, is as open as after Unavailable."""
 
 
 class Unavailable(Exception):
