@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import boto3
 import pytest
+from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectionClosedError
 
 from benchmarks import cost
 from benchmarks.cost import Counted
@@ -23,6 +25,8 @@ from contract.aws import create_table
 from emulator import Emulator
 from journey.harness import Place, SinkProcess
 from waypost import on_aws, on_http, on_minute, on_queue
+from waypost.core.ids import place_of
+from waypost.core.message import partition_of
 
 TOKEN = "a-token-of-this-test"
 _KB = 1_024
@@ -32,9 +36,11 @@ _BILLED_WITH_EACH_LINE = 26
 class Context:
     """Lambda's, as far as the handlers ask it."""
 
-    @staticmethod
-    def get_remaining_time_in_millis() -> int:
-        return 100_000
+    def __init__(self, left_ms: int = 100_000) -> None:
+        self._left_ms = left_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._left_ms
 
 
 class Seen(NamedTuple):
@@ -92,13 +98,16 @@ class World:
             "WAYPOST_TOKEN_SECRET": name,
             "WAYPOST_ALLOWED_NETWORKS": "127.0.0.0/8",
         }
+        #: Reads that could have shown what stood before.
+        self.inconsistent: list[str] = []
         self._calls: list[str] = []
         self._units = self._sent = 0
 
     def watch(self, function: on_aws.Function) -> None:
         """Counts the calls of the function's clients, and the write units of their items by DynamoDB's rule: a unit for
         each begun kilobyte of the larger of the old and the new item."""
-        for client in (function.ports.table._client, function.ports.doorbell._client):  # type: ignore[attr-defined]
+        self.table_client = function.ports.table._client  # type: ignore[attr-defined]
+        for client in (self.table_client, function.ports.doorbell._client):  # type: ignore[attr-defined]
             client.meta.events.register("before-call", self._before)
             client.meta.events.register("after-call", self._after)
         [handler] = function.log.handlers
@@ -106,6 +115,8 @@ class World:
         function.log.addHandler(self.lines)
 
     def _before(self, model: Any, params: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+        if model.name in ("GetItem", "Query") and not json.loads(params["body"]).get("ConsistentRead"):
+            self.inconsistent.append(model.name)
         self._calls.append(model.name)
         self._sent += len(params["body"])
         context["asked"] = params
@@ -124,6 +135,17 @@ class World:
     def set_cursor(self, minute: int) -> None:
         item = {"pk": "cursor", "sk": "look", "v": 1, "minute": minute}
         self.tables.Table(self.environment["WAYPOST_TABLE"]).put_item(Item=item)
+
+    def end_lease(self, message_id: str) -> None:
+        """An attempt that did not return is made again when its lease is over: that is now."""
+        place = place_of(message_id)
+        assert place
+        key = {"pk": partition_of(place), "sk": f"main#{message_id}#s"}
+        table = self.tables.Table(self.environment["WAYPOST_TABLE"])
+        if table.get_item(Key=key, ConsistentRead=True).get("Item", {}).get("state") != "ACTIVE":
+            return
+        table.update_item(Key=key, UpdateExpression="SET lease = :now", ExpressionAttributeValues={":now": 0})
+        self.queues.send_message(QueueUrl=self.fast, MessageBody=f"main#{message_id}")
 
     def bells(self, wait_s: int = 3) -> list[dict[str, Any]]:
         """What waits in the fast queue, as the event source hands it over."""
@@ -172,6 +194,7 @@ def world() -> Iterator[World]:
         publish("http://127.0.0.1:9/")  # reads the token
         call("GET", "/v2/keys")  # draws the signing keys
         yield world
+        assert world.inconsistent == []
         on_aws.function()._runner.close()
         on_aws.function.cache_clear()
     emulator.stop()
@@ -207,9 +230,11 @@ def publish(url: str, **headers: str) -> str:
     return answer["body"].split('"')[3]  # type: ignore[no-any-return]
 
 
-def deliver(world: World, count: int = 1) -> dict[str, Any]:
+def deliver(world: World, count: int = 1, patience_s: float = 30) -> dict[str, Any]:
+    """Hands over so many bells as one batch, or what there is when patience ends."""
     records: list[dict[str, Any]] = []
-    while len(records) < count:
+    until = time.monotonic() + patience_s
+    while len(records) < count and time.monotonic() < until:
         records += world.bells()
     world.counted()
     printed = io.StringIO()
@@ -280,6 +305,97 @@ def test_a_delayed_message(world: World, sink: SinkProcess) -> None:
     # Nothing rings so far ahead: the look gives it a reminder.
     far = world.counted()
     assert (far.calls, far.write_units) == (["PutItem"], 2)
+
+
+def test_an_attempt_that_the_function_would_not_outlive_is_left_to_another(world: World, sink: SinkProcess) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    publish(place.url)
+    # The message may take 60 s.
+    assert on_queue.handler({"Records": world.bells()}, Context(left_ms=65_000)) == {"batchItemFailures": []}
+    assert place.deliveries() == []
+    deliver(world)
+    assert len(place.wait_for(1, 2)) == 1
+
+
+class Fault:
+    """Strikes one of the table's calls, in all of its tries."""
+
+    def __init__(self, world: World, kind: str, at: int) -> None:
+        self._kind = kind
+        self._left = at
+        self.struck = ""
+        self._events = world.table_client.meta.events
+        self._hooks = {
+            "before-call.dynamodb": self._count,
+            "before-send.dynamodb": self._refuse,
+            "needs-retry.dynamodb": self._try_again,
+            "after-call.dynamodb": self._lose,
+        }
+
+    def __enter__(self) -> Fault:
+        for event_name, hook in self._hooks.items():
+            self._events.register_first(event_name, hook)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for event_name, hook in self._hooks.items():
+            self._events.unregister(event_name, hook)
+
+    def _count(self, model: Any, context: dict[str, Any], **_: object) -> None:
+        self._left -= 1
+        if self._left == -1:
+            self.struck = model.name
+            context["struck"] = True
+
+    def _refuse(self, request: Any, **_: object) -> AWSResponse | None:
+        if self._kind == "lost" or not request.context.get("struck"):
+            return None
+        body = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{self._kind}", "message": ""}).encode()
+        return AWSResponse("http://x", 400, {}, Raw(body))
+
+    def _try_again(self, attempts: int, request_dict: dict[str, Any], **_: object) -> int | None:
+        """Three tries, as the client is set up, but nobody waits between them."""
+        return (0 if attempts < 3 else None) if request_dict["context"].get("struck") else None
+
+    def _lose(self, context: dict[str, Any], **_: object) -> None:
+        if self._kind == "lost" and context.get("struck"):
+            raise ConnectionClosedError(endpoint_url="http://x")
+
+
+class Raw(io.BytesIO):
+    def stream(self, **_: object) -> Iterator[bytes]:
+        yield self.read()
+
+
+@pytest.mark.parametrize("kind", ["ProvisionedThroughputExceededException", "TransactionConflictException", "lost"])
+def test_whatever_call_of_the_table_fails_the_message_is_delivered(world: World, sink: SinkProcess, kind: str) -> None:
+    struck = []
+    for at in range(20):
+        place = sink.place("ok")
+        emptied(world)
+        with Fault(world, kind, at) as fault:
+            name, status = uuid.uuid4().hex, 0
+            while status not in (201, 202):
+                # A caller who was told to try again does.
+                answer = call("POST", f"/v2/publish/{place.url}", "x", **{"upstash-deduplication-id": name})
+                status = answer["statusCode"]
+                assert status in (201, 202, 503), answer
+            message_id = json.loads(answer["body"])["messageId"]
+            while state_of(message_id) != "DELIVERED":
+                deliver(world, patience_s=3)
+                world.end_lease(message_id)
+        assert [one.header("Upstash-Message-Id") for one in place.deliveries()] == [message_id]
+        if not fault.struck:
+            break
+        struck.append(fault.struck)
+    assert {"PutItem", "UpdateItem", "GetItem"} <= set(struck)
+    assert len(struck) >= 6
+
+
+def state_of(message_id: str) -> str:
+    answer = call("GET", f"/v2/messages/{message_id}")
+    return str(json.loads(answer["body"]).get("state"))
 
 
 def test_a_slow_message_rings_elsewhere(world: World, sink: SinkProcess) -> None:

@@ -54,6 +54,32 @@ def event(path: str, query: str = "", **changes: Any) -> dict[str, Any]:
     }
 
 
+def http_api_event(path: str, query: str = "", **changes: Any) -> dict[str, Any]:
+    """The HTTP API's event: its path is decoded, and names its stage only where that is not the default."""
+    host = "abc.execute-api.us-east-1.amazonaws.com"
+    function_url = event(path, query)
+    return {
+        **function_url,
+        "headers": {
+            **function_url["headers"],
+            "content-length": "7",
+            "host": host,
+            "x-amzn-trace-id": "Root=1-5e6722a7-cc56xmpl46db7ae02d4da47e",
+            "x-forwarded-port": "443",
+            "x-forwarded-proto": "https",
+        },
+        "requestContext": {
+            **function_url["requestContext"],
+            "accountId": "123456789012",
+            "domainName": host,
+            "http": {**function_url["requestContext"]["http"], "path": path},
+        },
+        "pathParameters": {"proxy": "v2/publish"},
+        "stageVariables": {"never": "looked at"},
+        **changes,
+    }
+
+
 def body_of(given: dict[str, Any], policy: Policy | None = None) -> bytes:
     async def read() -> bytes:
         return await read_call(given, policy or Policy()).read_body()
@@ -70,7 +96,9 @@ def test_a_function_url_hands_on_the_path_as_it_came() -> None:
 
 
 def test_the_http_api_decodes_the_path_into_letters_whose_bytes_are_kept() -> None:
-    call = read_call(event("/v2/publish/https://example.com/caf\u00e9 \u2615"), Policy())
+    call = read_call(http_api_event("/v2/publish/https://example.com/caf\u00e9 \u2615", "x=1"), Policy())
+    assert (call.method, call.query, call.caller_ip) == ("POST", "x=1", "203.0.113.9")
+    assert ("authorization", "Bearer t") in call.headers
     assert call.path.encode("latin-1").decode() == "/v2/publish/https://example.com/caf\u00e9 \u2615"
 
 

@@ -29,7 +29,7 @@ class Deployment(Client):
         self._folder = folder
         self._settings = _LOOPBACK if settings is None else settings
         self.cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}")
-        self.cdk("deploy", "--require-approval", "never")
+        self.deploy()
         self.functions = self.client("lambda")
         self.table_client = self.client("dynamodb")
         self.queues = self.client("sqs")
@@ -42,6 +42,11 @@ class Deployment(Client):
         self._know_the_development_profile()
         self._front = Front(self.functions, self.names["api"])
         super().__init__(self._front.port)
+
+    def deploy(self, **changed: str) -> None:
+        """With these settings besides those it has."""
+        self._settings = {**self._settings, **changed}
+        self.cdk("deploy", "--require-approval", "never")
 
     def cdk(self, command: str, *arguments: str) -> str:
         """Raises AssertionError with what it printed when it fails."""
