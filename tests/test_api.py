@@ -492,7 +492,7 @@ def test_what_is_given_back_before_a_stop_is_neither_crash_nor_retry(tmp_path: P
         desk.sender.send, send = hang, desk.sender.send  # type: ignore[assignment, method-assign]
         attempt = asyncio.ensure_future(desk.deliver())
         await started.wait()
-        await desk.service.deliverer.let_go()
+        await asyncio.gather(*desk.service.deliverer.let_go())
         attempt.cancel()
         assert (await desk.seen(message_id))["state"] == "RETRY"
         desk.sender.send = send  # type: ignore[method-assign]
