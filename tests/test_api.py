@@ -179,6 +179,27 @@ def test_fifty_at_once_make_one_message(tmp_path: Path) -> None:
     with_desk(tmp_path, test)
 
 
+def test_what_a_second_publisher_stored_first_is_what_is_delivered(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        headers, write = {"Upstash-Deduplication-Id": "d"}, desk.table.write
+        helped: list[str] = []
+
+        async def after_a_helper(*what: Any, **how: Any) -> Any:
+            if what[0].key.pk.startswith("m#") and not helped:
+                helped.append("")
+                helped[0] = await desk.publish(headers, b"helper's")
+            return await write(*what, **how)
+
+        desk.table.write = after_a_helper  # type: ignore[method-assign]
+        message_id = await desk.publish(headers, b"first's")
+        assert helped == [message_id]
+        assert (await desk.seen(message_id))["body"] == "helper's"
+        await desk.deliver()
+        assert [sent.body for sent in desk.sender.sent] == [b"helper's"]
+
+    with_desk(tmp_path, test)
+
+
 @pytest.mark.parametrize("end", ["FAILED", "CANCELED"])
 def test_what_failed_or_was_cancelled_blocks_its_deduplication_id(tmp_path: Path, end: str) -> None:
     async def test(desk: Desk) -> None:
@@ -471,7 +492,7 @@ def test_what_is_given_back_before_a_stop_is_neither_crash_nor_retry(tmp_path: P
         desk.sender.send, send = hang, desk.sender.send  # type: ignore[assignment, method-assign]
         attempt = asyncio.ensure_future(desk.deliver())
         await started.wait()
-        await desk.service.deliverer.let_go()
+        await asyncio.gather(*desk.service.deliverer.let_go())
         attempt.cancel()
         assert (await desk.seen(message_id))["state"] == "RETRY"
         desk.sender.send = send  # type: ignore[method-assign]

@@ -112,8 +112,9 @@ def test_a_target_of_wild_bytes_is_an_answer_not_an_error(server: Server) -> Non
         assert b"Traceback" not in body
 
 
-def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(server: Server) -> None:
-    head = f"POST /v2/publish/http://127.0.0.1:1/ HTTP/1.1\r\n{_AUTH}Content-Length: 1000001\r\n\r\n"
+@pytest.mark.parametrize("length", ["1000001", "0" * 5_000 + "1"], ids=["too large", "absurd"])
+def test_a_body_beyond_the_limit_is_refused_before_it_is_sent(server: Server, length: str) -> None:
+    head = f"POST /v2/publish/http://127.0.0.1:1/ HTTP/1.1\r\n{_AUTH}Content-Length: {length}\r\n\r\n"
     status, headers, body, _ = exchange(server, head.encode())
     assert status == 413
     assert headers["content-type"] == "application/json"

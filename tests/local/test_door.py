@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import logging
 import socket
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -334,3 +337,280 @@ def test_what_stands_behind_a_body_is_no_header(run: Run) -> None:
         assert [name for name, _ in echo.calls[0].headers] == ["host", "transfer-encoding"]
 
     run(test())
+
+
+def test_requests_in_line_let_other_connections_in_between(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        echo.hold.clear()
+        async with door(echo) as (_, port), caller(port) as (many, first), caller(port) as (few, second):
+            first.write(b"".join(request(f"/many/{n}") for n in range(200)))
+            second.write(request("/few/0") + request("/few/1"))
+            await asyncio.sleep(0.05)
+            assert len(echo.calls) == 2
+            echo.hold.set()
+            for reader, count in ((many, 200), (few, 2)):
+                for _ in range(count):
+                    assert (await answer(reader))[0] == 200
+        assert [call.path for call in echo.calls].index("/few/1") < 10
+
+    run(test())
+
+
+def test_who_reads_no_answers_gets_no_more(run: Run) -> None:
+    class Long(Echo):
+        async def answer(self, call: Call) -> Reply:
+            self.calls.append(call)
+            return Reply(200, "x" * 30_000)
+
+    async def test() -> None:
+        api, count = Long(), 1_000
+        async with door(api) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/") * count)
+            await asyncio.sleep(0.5)
+            assert 0 < len(api.calls) < count
+            for _ in range(count):
+                assert (await answer(reader))[0] == 200
+
+    run(test())
+
+
+def test_a_connection_that_is_over_leaves_nothing_to_the_garbage_collector(run: Run) -> None:
+    async def test() -> None:
+        echo, over = Echo(), []
+        async with door(echo) as (it, port):
+            for sent in (request("/1"), request("/2", b"body")[:-1], b"GET / HT"):
+                async with caller(port) as (_, writer):
+                    writer.write(sent)
+                    await asyncio.sleep(0.05)
+                    over += [weakref.ref(connection) for connection in it._connections]
+                await asyncio.sleep(0.05)
+            echo.calls.clear()
+        assert [connection() for connection in over] == [None, None, None]
+
+    gc.disable()
+    try:
+        run(test())
+    finally:
+        gc.enable()
+
+
+def test_a_body_is_no_part_of_the_head_behind_it(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1", b"x" * 60_000) + b"POST /2 HTTP/1.1\r\nHost: x\r\nX: ")
+            assert (await answer(reader))[2] == '{"path":"/1","query":"","size":60000}'
+            writer.write(b"y" * 100_000)
+            await asyncio.sleep(0.05)
+            writer.write(b"\r\nContent-Length: 0\r\n\r\n")
+            assert (await answer(reader))[2] == '{"path":"/2","query":"","size":0}'
+
+    run(test())
+
+
+def test_an_early_answer_is_the_only_one(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(b"POST /unread HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            assert (await answer(reader))[0] == 401
+            writer.write(b"nonsense\r\n")
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_behind_the_last_request_nothing_is_looked_at(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        async with door(echo) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1") + request("/2", b"", "Connection: close\r\n") + request("/3"))
+            status, head, _ = await answer(reader)
+            assert status == 200
+            assert "connection" not in head
+            status, head, _ = await answer(reader)
+            assert status == 200
+            assert "connection: close" in head
+            assert await closed(reader)
+        assert [call.path for call in echo.calls] == ["/1", "/2"]
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("last", "status"),
+    [
+        (request("/2", b"", "Connection: Upgrade\r\nUpgrade: h2c\r\n"), 200),
+        (b"POST /2 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400),
+    ],
+    ids=["upgrade", "nonsense"],
+)
+def test_what_ends_a_connection_is_answered_in_its_turn(run: Run, last: bytes, status: int) -> None:
+    async def test() -> None:
+        echo = Echo()
+        echo.hold.clear()
+        async with door(echo) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1") + last)
+            await asyncio.sleep(0.05)
+            echo.hold.set()
+            first, head, _ = await answer(reader)
+            assert first == 200
+            assert "connection" not in head
+            second, head, _ = await answer(reader)
+            assert second == status
+            assert "connection: close" in head
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_a_close_begins_nothing_that_waits_in_line(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        echo.hold.clear()
+        async with door(echo) as (it, port), caller(port) as (reader, writer):
+            writer.write(request("/1") + request("/2"))
+            await asyncio.sleep(0.05)
+            closing = asyncio.create_task(it.close(5))
+            await asyncio.sleep(0.05)
+            echo.hold.set()
+            status, head, _ = await answer(reader)
+            assert status == 200
+            assert "connection: close" in head
+            assert await closed(reader)
+            await asyncio.wait_for(closing, 5)
+        assert [call.path for call in echo.calls] == ["/1"]
+
+    run(test())
+
+
+def test_http_1_0_is_told_when_the_connection_is_kept(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(b"GET /1 HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+            status, head, _ = await answer(reader)
+            assert status == 200
+            assert "connection: keep-alive" in head
+            writer.write(b"GET /2 HTTP/1.0\r\n\r\n")
+            status, head, _ = await answer(reader)
+            assert status == 200
+            assert "connection: close" in head
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_http_1_0_is_never_told_to_continue(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(b"POST /1 HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(b"body")
+            assert (await answer(reader))[2] == '{"path":"/1","query":"","size":4}'
+
+    run(test())
+
+
+def test_a_length_of_thousands_of_digits_is_too_much(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"0" * 5_000 + b"9\r\n\r\n")
+            status, _, body = await answer(reader)
+            assert status == 400
+            assert "maxMessageSize" in body
+
+    run(test())
+
+
+def test_who_ends_his_own_side_is_still_answered(run: Run) -> None:
+    async def test() -> None:
+        echo = Echo()
+        echo.hold.clear()
+        async with door(echo) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1", b"body") + request("/2"))
+            writer.write_eof()
+            await asyncio.sleep(0.05)
+            echo.hold.set()
+            assert (await answer(reader))[2] == '{"path":"/1","query":"","size":4}'
+            status, head, _ = await answer(reader)
+            assert status == 200
+            assert "connection: close" in head
+            assert await closed(reader)
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"\r\n",
+        b"GET / HT",
+        b"POST /1 HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo",
+        request("/unread", b"b")[:-1],
+    ],
+    ids=["nothing", "a line", "a head", "a body", "unread"],
+)
+def test_an_end_in_the_middle_ends_the_connection(run: Run, sent: bytes) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (it, port), caller(port) as (reader, writer):
+            writer.write(sent)
+            await asyncio.sleep(0.05)
+            writer.write_eof()
+            async with asyncio.timeout(5):
+                assert (await reader.read()).count(b"HTTP/1.1 ") == (len(sent) > 2)
+            await asyncio.sleep(0.05)
+            assert not it._connections
+
+    run(test())
+
+
+_CHUNKED = b"POST /1 HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("start", [_CHUNKED + b"1;", _CHUNKED + b"0\r\nX: "], ids=["extension", "trailer"])
+def test_what_stands_around_a_body_has_an_end(run: Run, start: bytes) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(start + b"x" * 140_000)
+            status, head, body = await answer(reader)
+            assert status == 400
+            assert "connection: close" in head
+            assert "131072" in body
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_blank_lines_have_an_end(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1"))
+            assert (await answer(reader))[0] == 200
+            writer.write(b"\r\n" * 100_000)
+            assert await closed(reader)
+
+    run(test())
+
+
+def test_a_body_may_come_in_the_smallest_chunks(run: Run) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port), caller(port) as (reader, writer):
+            writer.write(_CHUNKED + b"1\r\nx\r\n" * 60_000 + b"0\r\n\r\n")
+            assert (await answer(reader))[2] == '{"path":"/1","query":"","size":60000}'
+
+    run(test())
+
+
+def test_an_unforeseen_error_hangs_no_connection(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Echo):
+        async def answer(self, call: Call) -> Reply:
+            return Reply(200, object())
+
+    async def test() -> None:
+        async with door(Broken()) as (_, port), caller(port) as (reader, writer):
+            writer.write(request("/1"))
+            assert await closed(reader)
+
+    with caplog.at_level(logging.ERROR):
+        run(test())
+    assert "given up" in caplog.text

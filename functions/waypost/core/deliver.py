@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -116,13 +116,13 @@ class Deliverer:
         finally:
             del self._under_way[attempt.state.token]
 
-    async def let_go(self) -> None:
-        """Before a stop: gives back what is under way, due at once, neither a crash nor a retry.
+    def let_go(self) -> list[Coroutine[Any, Any, None]]:
+        """Before a stop: each gives back an attempt that is under way, due at once, neither a crash nor a retry.
 
         What such an attempt still comes to is no longer written.
         """
-        for attempt in list(self._under_way.values()):
-            await self._put_back(attempt, self._ports.clock.now_ms())
+        now = self._ports.clock.now_ms()
+        return [self._put_back(attempt, now) for attempt in self._under_way.values()]
 
     # Claim -----------------------------------------------------------------------------------------------------------
 

@@ -53,7 +53,10 @@ def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tupl
 
 @functools.lru_cache(maxsize=1024)
 def check_url(url: str, guard: Guard) -> str:
-    """Returns the URL if a request may be sent there as far as can be said without looking a name up."""
+    """Returns the URL if a request may be sent there as far as can be said without looking a name up.
+
+    What it refuses is not kept, so no kept URL is longer than the limit.
+    """
     url = _ILLEGAL.sub(lambda bad: "".join(f"%{byte:02X}" for byte in bad[0].encode("latin-1", "replace")), url)
     if len(url) > _MAX_LENGTH:
         raise BadRequest(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeAlias
 from urllib.parse import unquote
+
+from waypost.core.remembered import remembered
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -32,7 +33,7 @@ _MAX_NAME = 253
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered(longest=256)
 def canonical_host(host: str) -> str:
     """The host of a URL as it is looked up: a lower-case ASCII name without final dot, or an address in its usual
     notation without brackets and zone. Raises ValueError with a sentence if it is neither.
@@ -97,7 +98,7 @@ class Guard:
     def __init__(self, allowed: Sequence[str] = (), never: Sequence[str] = ()) -> None:
         self._allowed = tuple(map(ip_network, allowed))
         self._never = _METADATA + tuple(map(ip_network, never))
-        self._refusal_of = functools.lru_cache(maxsize=1024)(self._judge_host)
+        self._refusal_of = remembered(longest=256)(self._judge_host)
         self._localhost = any(_within(address, self._allowed) for address in _LOOPBACKS)
 
     def refuse_host(self, host: str) -> str | None:

@@ -46,10 +46,15 @@ def _start_of_id(minute: int, shard: int) -> str:
     return _PREFIX + "".join(reversed(pairs))
 
 
-@functools.lru_cache(maxsize=4096)
 def place_of(message_id: str) -> Place | None:
     """None if the text is no id of ours."""
-    if len(message_id) != _LENGTH or not message_id.startswith(_PREFIX):
+    # Asked before the cache, which would keep a caller's text of any length.
+    return _place_of(message_id) if len(message_id) == _LENGTH else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _place_of(message_id: str) -> Place | None:
+    if not message_id.startswith(_PREFIX):
         return None
     digits = message_id[len(_PREFIX) :]
     if not (digits.isascii() and digits.isalnum()):

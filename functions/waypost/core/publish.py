@@ -67,13 +67,14 @@ class Publisher:
             if winner_id != message.id:
                 await self._help(message.under(winner_id), watch)
                 return Accepted(winner_id, deduplicated=True)
-            await self._put_if_absent(message)
+            ours = await self._put_if_absent(message)
         else:
             await self._ports.table.write(Put(message.to_item(), unborn=(message.state_key,)))
+            ours = True
         now = self._ports.clock.now_ms()
         if watch.late(now) or self._looked.may_have_passed(place.minute, now):
             await self._remind(message)
-        if message.due_ms <= now:
+        if ours and message.due_ms <= now:
             self._fresh.keep(message)
         await self._ring(message, now)
         return Accepted(message.id, deduplicated=False)
@@ -149,11 +150,14 @@ class Publisher:
         if state_item is None:
             await self._ring(standing or message, now)
 
-    async def _put_if_absent(self, message: Message) -> None:
+    async def _put_if_absent(self, message: Message) -> bool:
+        """Whether it is this one that stands there now."""
         try:
             await self._ports.table.write(Put(message.to_item(), when=Absent("id")))
         except ConditionFailed:
-            return  # Another publisher under the same dedup name stored it first: there is one message, as promised.
+            # Another publisher under the same dedup name stored it first: there is one message, as promised.
+            return False
+        return True
 
     async def _remind(self, message: Message) -> None:
         at = self._ports.clock.now_ms() + LOOK_AFTER_MS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ from waypost.core.errors import BadRequest, shown
 from waypost.core.policy import Policy
 from waypost.core.ports import Item
 from waypost.core.publish import Request
+from waypost.core.remembered import remembered
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _FORWARD = "upstash-forward-"
@@ -114,7 +114,7 @@ def read_settings(
     )
 
 
-@functools.lru_cache(maxsize=1024)
+@remembered(longest=128)
 def canonical(name: str) -> str:
     """`my-header` -> `My-Header`."""
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))

@@ -9,10 +9,12 @@ import hmac
 import json
 from typing import NamedTuple
 
+from waypost.core.remembered import remembered
+
 _LIFE_S = 300
 #: Receivers reject an `iat` after their own clock, without tolerance.
 _CLOCK_MARGIN_S = 1
-_quoted = functools.lru_cache(maxsize=1024)(json.dumps)
+_quoted = remembered(longest=1024)(json.dumps)
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 #: `{"alg":"HS256","typ":"JWT"}`
 _HEADER = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"

@@ -9,7 +9,6 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
 from typing import NamedTuple, TypeAlias, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -18,6 +17,7 @@ from msgspec import Struct
 
 from waypost.core.guard import Guard, canonical_host, is_address
 from waypost.core.ports import Answer, NoAnswer, Outgoing
+from waypost.core.remembered import remembered
 
 #: The addresses of a name. Raises OSError.
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -74,7 +74,7 @@ class _Target(Struct, frozen=True):
     authorization: str | None
 
 
-@lru_cache(maxsize=1024)
+@remembered(longest=1024)
 def _read_url(url: str) -> _Target | str:
     """What the URL says, or a sentence why nothing can be sent there."""
     if _BAD_IN_URL.search(url):
@@ -104,7 +104,7 @@ def _read_url(url: str) -> _Target | str:
     )
 
 
-@lru_cache(maxsize=1024)
+@remembered(longest=128)
 def _read_name(name: str) -> str:
     """The name of a header in lower case. Raises _Failed if it is none."""
     if not _TOKEN.fullmatch(name):

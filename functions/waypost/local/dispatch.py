@@ -53,6 +53,12 @@ class Dispatcher:
         if self._busy:
             await self._quiet.wait()
 
+    async def let_go(self) -> None:
+        """Gives back the attempts under way, together: one after the other, each would wait for a commit of its own."""
+        for failed in await asyncio.gather(*self._deliverer.let_go(), return_exceptions=True):
+            if failed:
+                _log.warning("an attempt under way was not given back: %s", failed)
+
     async def _work(self, ref: str) -> None:
         loop = asyncio.get_running_loop()
         while True:

@@ -1,7 +1,8 @@
 """The server's side of HTTP/1.1: requests from sockets, with their raw paths, become calls; replies go back as JSON.
 
 On `httptools`, the parser of the ASGI servers, without their layers: those cost more than everything that a publish
-does here. One request of a connection is served at a time; those that follow it unasked wait in line.
+does here. One request of a connection is served at a time; those that follow it unasked wait in line. An answer that
+says `connection: close` is the last: what stood in line behind it was not begun, so whoever sent it may send it again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import http
+import logging
 import re
 import socket
 import time
@@ -17,14 +19,16 @@ from collections.abc import Sequence
 from typing import cast
 
 import httptools
-import msgspec
 from msgspec.structs import replace
 
 from waypost.api import Api, Call, Reply, body_too_large
 from waypost.core.errors import BadRequest, TooMuch
 from waypost.core.policy import Policy
 
+_log = logging.getLogger("waypost.door")
 _MAX_HEAD = 131_072
+#: More digits than any length that is served has; `int` refuses some thousands of them.
+_LENGTH_DIGITS = 15
 #: What is read of a body before anybody has asked for it.
 _UNASKED = 65_536
 #: Requests that may wait in line behind the one that is served.
@@ -48,7 +52,9 @@ class _Gone(BaseException):
 class _Request:
     """One request as it comes in."""
 
-    __slots__ = ("asked", "chunks", "cut", "headers", "keep_alive", "method", "size", "target", "unwanted", "whole")
+    __slots__ = (
+        "asked", "chunks", "headers", "keep_alive", "method", "old", "refusal", "size", "target", "unwanted", "whole",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.method = ""
@@ -58,8 +64,10 @@ class _Request:
         self.size = 0
         self.whole = False
         self.keep_alive = False
-        #: Its body can't be read.
-        self.cut = False
+        #: Of HTTP/1.0, which knows no 100 Continue and closes unless it is told otherwise.
+        self.old = False
+        #: What it gets instead of an answer of the api: the rest of it can't be read.
+        self.refusal: Reply | None = None
         #: Somebody waits for the body.
         self.asked = False
         #: Answered: what still comes of the body is dropped.
@@ -138,7 +146,9 @@ class _Connection(asyncio.Protocol):
         #: The request whose head or body is coming in, or came in last.
         self._coming = _Request()
         self._in_head = False
-        self._head_size = 0
+        #: Bytes that came since the read in which the last request ended. Where in a read one ends, the parser doesn't
+        #: say: what follows it there is not counted, rather than held against the next.
+        self._received = 0
         self._line: deque[_Request] = deque()
         self._served: _Request | None = None
         #: Set when there is more for whoever serves.
@@ -163,10 +173,8 @@ class _Connection(asyncio.Protocol):
     def expire(self) -> None:
         """What was waited for did not come in time."""
         served = self._served
-        if served and served.asked and not served.unwanted and self._more and not self._more.done():
-            self._ending = True
-            self.deadline = _NEVER
-            self._more.set_exception(BadRequest(f"the body did not arrive within {_BODY_S} s, send it faster"))
+        if served and served.asked and not served.unwanted:
+            self._refuse(400, f"the body did not arrive within {_BODY_S} s, send it faster")
         else:
             self._transport.abort()
 
@@ -181,12 +189,20 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._door.forget(self)
-        if self._more and not self._more.done():
-            self._more.set_exception(_Gone())
+        # The parser points back here: left alone, every connection would wait for the garbage collector, which is rare.
+        del self._parser, self._coming
+        self._line.clear()
+        self._stir()
+
+    def eof_received(self) -> bool:
+        """A caller may end its own side alone: what it asked until then is answered."""
+        self._refuse(400, "the request ended before it was whole, send all of it")
+        return True
 
     def data_received(self, data: bytes) -> None:
         if self._ending:
             return
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -195,11 +211,10 @@ class _Connection(asyncio.Protocol):
         except httptools.HttpParserError as wrong:
             self._refuse(400, f"{str(wrong).rstrip('.') or 'invalid request'}: {_REMEDY}")
             return
-        if self._in_head:
-            self._head_size += len(data)
-            if self._head_size > _MAX_HEAD:
-                self._refuse(431, f"the head of a request has at most {_MAX_HEAD} bytes: put data into the body")
-                return
+        # The parser bounds neither a line nor what stands around chunks: up to six bytes with each byte of a body.
+        if self._received > _MAX_HEAD + 8 * self._coming.size:
+            self._refuse(431, f"a request has at most {_MAX_HEAD} bytes besides its body: put data into the body")
+            return
         self._regulate()
 
     def pause_writing(self) -> None:
@@ -208,13 +223,14 @@ class _Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._writable = True
+        self._stir()
         self._regulate()
 
     # The parser's side -------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         self._coming = _Request()
-        self._in_head, self._head_size = True, 0
+        self._in_head = True
         if self._served is None:
             self.deadline = self._loop.time() + _HEAD_S
 
@@ -231,23 +247,27 @@ class _Connection(asyncio.Protocol):
         self._in_head = False
         request.method = self._parser.get_method().decode("latin-1")
         request.keep_alive = self._parser.should_keep_alive()
-        # The parser takes what follows for the other protocol, so a body would be lost.
-        request.cut = self._parser.should_upgrade() and any(
+        request.old = self._parser.get_http_version() < "1.1"
+        if self._parser.should_upgrade() and any(
             name == "transfer-encoding" or (name == "content-length" and value.strip("0"))
             for name, value in request.headers
-        )
+        ):
+            # The parser takes what follows for the other protocol, so the body would be lost.
+            reason = "a request with a body can't ask for another protocol: leave out the Upgrade header"
+            request.refusal = Reply(400, {"error": reason})
         self._line.append(request)
         self._stir()
 
     def on_body(self, body: bytes) -> None:
         request = self._coming
+        request.size += len(body)
         if not request.unwanted:
             request.chunks.append(body)
-            request.size += len(body)
             if request is self._served:
                 self._stir()
 
     def on_message_complete(self) -> None:
+        self._received = 0
         self._coming.whole = True
         if self._coming is self._served:
             self._stir()
@@ -258,16 +278,12 @@ class _Connection(asyncio.Protocol):
         """Answers the requests of this connection, one after the other."""
         try:
             while not self._transport.is_closing():
-                while not self._line:
+                while not (self._line and self._writable):
                     await self._wait()
                 request = self._served = self._line.popleft()
                 # What is whole takes as long as it takes: whoever waits is the caller.
                 self.deadline = _NEVER if request.whole else self._loop.time() + _BODY_S
-                path, query = _parted(request.target)
-                reply = await self._door.answer(
-                    Call(request.method, path, query, request.headers, lambda: self._read(request), self._caller_ip)  # noqa: B023
-                )
-                self._write(request, reply)
+                self._write(request, request.refusal or await self._door.answer(self._call(request)))
                 while not request.whole and not self._ending:
                     # Closing now could cost the caller the answer: what it still sends is read, and dropped.
                     await self._wait()
@@ -276,12 +292,20 @@ class _Connection(asyncio.Protocol):
                     self._ending = True
                     self._transport.close()
                 self.deadline = self._loop.time() + (_HEAD_S if self._in_head else _IDLE_S)
+                if self._line:
+                    # Answers that come without waiting would keep all other connections waiting.
+                    await asyncio.sleep(0)
         except _Gone:
             return
+        except Exception:  # noqa: BLE001 - a caller would wait for an answer that nobody writes
+            _log.exception("a connection is given up")
+            self._transport.abort()
+
+    def _call(self, request: _Request) -> Call:
+        path, query = _parted(request.target)
+        return Call(request.method, path, query, request.headers, lambda: self._read(request), self._caller_ip)
 
     async def _read(self, request: _Request) -> bytes:
-        if request.cut:
-            raise BadRequest("a request with a body can't ask for another protocol: leave out the Upgrade header")
         if not request.whole:
             await self._rest(request)
         if request.size > self._door.max_body:
@@ -290,12 +314,14 @@ class _Connection(asyncio.Protocol):
 
     async def _rest(self, request: _Request) -> None:
         for name, value in request.headers:
-            if name == "content-length" and int(value) > self._door.max_body:
+            if name == "content-length" and (len(value) > _LENGTH_DIGITS or int(value) > self._door.max_body):
                 raise TooMuch(self._door.too_large)
-            if name == "expect" and value.lower() == "100-continue":
+            if name == "expect" and value.lower() == "100-continue" and not request.old:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.asked = True
         while not request.whole and request.size <= self._door.max_body:
+            if request.refusal:
+                raise BadRequest(request.refusal.content["error"])
             await self._wait()
         self.deadline = _NEVER
 
@@ -314,10 +340,11 @@ class _Connection(asyncio.Protocol):
     def _write(self, request: _Request, reply: Reply) -> None:
         if self._transport.is_closing():
             raise _Gone
-        if self._ending or self._door.closed or not request.whole:
+        if self._door.closed or not request.whole or (self._ending and not self._line):
             request.keep_alive = False
         body = reply.body()
-        head = _head(reply.status, len(body), self._door.date(), reply.headers, request.keep_alive)
+        connection = "close" if not request.keep_alive else "keep-alive" if request.old else ""
+        head = _head(reply.status, len(body), self._door.date(), reply.headers, connection)
         self._transport.write(head if request.method == "HEAD" else head + body)
         request.unwanted = True
         request.chunks.clear()
@@ -325,14 +352,15 @@ class _Connection(asyncio.Protocol):
             self.deadline = self._loop.time() + _BODY_S
 
     def _refuse(self, status: int, reason: str) -> None:
-        """Answers what the parser could not read. Nothing that follows it can be told from it."""
+        """Ends with the request that is coming in, which can't be read: nothing that follows can be told from it."""
         self._ending = True
-        before = self._served or (self._line[0] if self._line else None)
-        if before and before.whole:
-            return  # The connection is closed behind the answer to that one.
-        body = msgspec.json.encode({"error": reason})
-        self._transport.write(_head(status, len(body), self._door.date(), (), keep_alive=False) + body)
-        self._transport.close()
+        if not self._coming.whole:
+            self._coming.refusal = self._coming.refusal or Reply(status, {"error": reason})
+        if self._in_head and not self._served and not self._line:
+            # Behind other requests it is no more than their end: the connection is closed with the last answer.
+            self._line.append(self._coming)
+        self._stir()
+        self.finish()
 
     def _regulate(self) -> None:
         """Reads from the socket only while there is room for what comes."""
@@ -356,9 +384,9 @@ def _parted(target: bytes) -> tuple[str, str]:
     return path, query
 
 
-def _head(status: int, length: int, date: str, headers: Sequence[tuple[str, str]], keep_alive: bool) -> bytes:
+def _head(status: int, length: int, date: str, headers: Sequence[tuple[str, str]], connection: str) -> bytes:
     more = "".join([f"{name}: {value}\r\n" for name, value in headers]) if headers else ""
-    end = "" if keep_alive else "connection: close\r\n"
+    end = f"connection: {connection}\r\n" if connection else ""
     return (
         f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\ndate: {date}\r\ncontent-type: application/json\r\n"
         f"content-length: {length}\r\n{more}{end}\r\n"

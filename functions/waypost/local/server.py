@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -84,8 +83,7 @@ async def serve(
         try:
             await asyncio.wait_for(dispatcher.drain(), _STOP_S - 2)
         except TimeoutError:
-            with contextlib.suppress(Busy, Unavailable):
-                await service.deliverer.let_go()
+            await dispatcher.let_go()
         await table.close()
         await sender.close()
 
