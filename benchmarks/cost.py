@@ -30,7 +30,7 @@ PUBLISH_DEDUPLICATED = Counted({"PutItem": 2, "SendMessageBatch": 1}, write_unit
 #: Of ten messages that one batch brings; the signing keys are read once.
 DELIVER_TEN = Counted({"GetItem": 11, "UpdateItem": 20}, write_units=20, sent=19_800, logged=2_560)
 #: An attempt that fails, alone in its batch.
-FAIL_ONCE = Counted({"GetItem": 2, "UpdateItem": 2, "SendMessageBatch": 1}, write_units=2, sent=2_150, logged=500)
+FAIL_ONCE = Counted({"GetItem": 2, "UpdateItem": 2, "SendMessageBatch": 1}, write_units=2, sent=2_400, logged=500)
 #: The first minute's look, then the reminders, in 64 shards each.
 IDLE_TICK = Counted(
     {"GetItem": 2, "GetQueueAttributes": 2, "PutItem": 1, "Query": 192}, write_units=1, sent=60_000, logged=350

@@ -12,6 +12,7 @@ from waypost.core.message import STATE_OUTLIVES_MS, Message, Phase, partition_of
 from waypost.core.policy import DAY, MINUTE
 from waypost.core.ports import Put
 from waypost.core.reminder import reminder
+from waypost.core.terms import Terms
 from waypost.engines.embedded.sqlite import SqliteStore
 from waypost.engines.embedded.table import EmbeddedTable
 from waypost.local.settings import DEVELOPMENT_ACCOUNTS
@@ -33,12 +34,9 @@ async def _fill(table: EmbeddedTable, delivered: int, delayed: int) -> None:
             pk=partition_of(place),
             account=DEVELOPMENT_ACCOUNTS[0].name,
             url="http://127.0.0.1:9/in",
-            method="POST",
-            headers=(("Content-Type", "application/json"),),
+            terms=Terms("POST", (("Content-Type", "application/json"),), retries=3, timeout_ms=60_000),
             created_ms=minute * MINUTE,
             due_ms=now + 7 * DAY if late else minute * MINUTE,
-            retries=3,
-            timeout_ms=60_000,
             caller_ip="127.0.0.1",
             body={"raw": b"x" * 256},
             ttl_ms=now + 30 * DAY,

@@ -30,6 +30,7 @@ _CORE_MAY = {
     "unicodedata",
     "urllib",
     "zlib",
+    "ast",
     "waypost",
 }
 #: What an engine may import of the core: what it is asked for, and two that need nothing of the rest.

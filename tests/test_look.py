@@ -9,18 +9,16 @@ from waypost.core.look import Forget, Leave, Move, plan_visit
 from waypost.core.message import Message, Phase, State
 from waypost.core.policy import DAY, MINUTE, SECOND
 from waypost.core.reminder import Looked, reminder_after
+from waypost.core.terms import Terms
 
 MESSAGE = Message(
     id="msg_" + "0" * 26,
     pk="m#0#0",
     account="one",
     url="https://example.com",
-    method="POST",
-    headers=(),
+    terms=Terms("POST", (), retries=3, timeout_ms=60_000),
     created_ms=NOW_MS,
     due_ms=NOW_MS,
-    retries=3,
-    timeout_ms=60_000,
     caller_ip="",
     body={"raw": b""},
     ttl_ms=10**15,

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from waypost.core.policy import DAY, HOUR, MINUTE, SECOND
 from waypost.core.ports import Answer, NoAnswer
 from waypost.core.retry import Delivered, GiveUp, RetryAt, after_attempt, backoff_ms, parse_retry_after
+from waypost.core.terms import Terms
 
 NOW = 1_790_000_000_000  # Mon, 21 Sep 2026 14:13:20 GMT
 
 
 def after(outcome: Answer | NoAnswer, retried: int = 0, retries: int = 3) -> Delivered | RetryAt | GiveUp:
-    return after_attempt(outcome, retried=retried, retries=retries, backoff="standard", now_ms=NOW)
+    terms = Terms("POST", (), retries, timeout_ms=60_000)
+    return after_attempt(outcome, terms, retried=retried, backoff="standard", now_ms=NOW)
 
 
 def test_the_waits_are_10_s_30_s_1_min_2_min_then_double_to_a_day() -> None:

@@ -17,12 +17,12 @@ from waypost.core.body import load_body
 from waypost.core.destination import read_destination, split_control_keys
 from waypost.core.errors import BadRequest, NotFound, Refused, TooMuch, Unauthorized, shown
 from waypost.core.guard import Guard
-from waypost.core.message import Phase
-from waypost.core.messages import Messages, Seen
+from waypost.core.messages import Messages
 from waypost.core.policy import Policy
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
+from waypost.shapes import message_shape
 
 _log = logging.getLogger("waypost.api")
 
@@ -155,6 +155,7 @@ class Api:
             body=body,
             caller_ip=call.caller_ip,
             policy=self._policy,
+            guard=self._guard,
             now_ms=self._ports.clock.now_ms(),
         )
         accepted = await self._publisher.publish(request)
@@ -167,7 +168,9 @@ class Api:
         seen = await self._messages.read(account, message_id)
         if seen is None:
             raise NotFound(f"message {shown(message_id)} not found")
-        return Reply(200, shape_of(seen, await load_body(seen.message.body, self._ports.blobs)))
+        return Reply(
+            200, message_shape(seen.message, seen.state, await load_body(seen.message.body, self._ports.blobs))
+        )
 
     async def cancel_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         message_id = unquote(match["id"])
@@ -192,39 +195,6 @@ def body_too_large(policy: Policy) -> str:
         f"quota maxMessageSize exceeded, current limit: {policy.max_body} (the body is larger than so many bytes;"
         f" the setting {policy.setting('max_body')} changes the limit)"
     )
-
-
-def shape_of(seen: Seen, body: bytes) -> dict[str, Any]:
-    """A message as the SDKs read it, with `state` and what is known of its last attempt."""
-    message, state = seen.message, seen.state
-    shape: dict[str, Any] = {
-        "messageId": message.id,
-        "url": message.url,
-        "method": message.method,
-        "maxRetries": message.retries,
-        "notBefore": message.due_ms,
-        "createdAt": message.created_ms,
-        "header": {name: [value] for name, value in message.headers},
-        "callerIP": message.caller_ip,
-        "timeout": message.timeout_ms,
-        "state": "CANCEL_REQUESTED" if state.stop and not state.phase.final else state.phase.value,
-        "retried": state.retried,
-    }
-    try:
-        shape["body"] = body.decode()
-    except UnicodeDecodeError:
-        import base64
-
-        shape["bodyBase64"] = base64.b64encode(body).decode()
-    if state.phase is Phase.RETRY:
-        shape["nextDeliveryTime"] = state.due_ms
-    if state.phase.final:
-        shape["endedAt"] = state.ended_ms
-    if state.last:
-        shape["responseStatus"] = state.last["status"]
-        if state.last["error"]:
-            shape["error"] = state.last["error"]
-    return shape
 
 
 def _route(method: str, pattern: str, handle: _Handler | None = None) -> Route:

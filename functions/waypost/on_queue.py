@@ -40,8 +40,8 @@ async def _deliver(here: Function, ref: str, left_ms: Any, settled: Counter[str]
         if message is None:
             here.log.info("bell without a message", extra={"ref": ref[:200]})
             return True
-        again = Bell(ref, AGAIN_MS, message.timeout_ms)
-        if left_ms() >= message.timeout_ms + _MARGIN_MS:
+        again = Bell(ref, AGAIN_MS, message.terms.timeout_ms)
+        if left_ms() >= message.terms.timeout_ms + _MARGIN_MS:
             state = await here.service.deliverer.deliver(message)
             if state:
                 settled[state.phase.value.capitalize()] += 1

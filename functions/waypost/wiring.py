@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 
 from waypost.api import Api
+from waypost.core.accept import Acceptor
 from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.deliver import Deliverer
 from waypost.core.duration import parse_duration
@@ -36,10 +37,11 @@ class Service:
 def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Service:
     looked, fresh = Looked(), Fresh()
     keys = KeyStore(ports)
-    publisher = Publisher(ports, policy, looked, fresh)
+    acceptor = Acceptor(ports, policy, looked)
+    publisher = Publisher(ports, policy, looked, fresh, acceptor)
     return Service(
         api=Api(ports, policy, tokens, publisher, keys, guard),
-        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys),
+        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor),
         look=Look(ports, policy, looked),
         keys=keys,
     )

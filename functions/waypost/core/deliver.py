@@ -9,7 +9,9 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from waypost.core.accept import Acceptor
 from waypost.core.body import BodyMissing, load_body
+from waypost.core.callback import callback_request, name_from
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
 from waypost.core.message import (
@@ -42,9 +44,10 @@ from waypost.core.ports import (
     Ports,
     Put,
     Unavailable,
+    Write,
 )
-from waypost.core.reminder import Looked, remind
-from waypost.core.retry import Delivered, RetryAt, after_attempt
+from waypost.core.reminder import Looked, Stopwatch, remind
+from waypost.core.retry import Delivered, RetryAt, after_attempt, is_success
 from waypost.core.signing import SigningKeys, sign
 
 #: A lease outlasts the endpoint's timeout by this: time to claim and, at its end, to settle.
@@ -60,8 +63,14 @@ _SETTLE_PAUSE_MS = 200
 #: An attempt that the store kept from being made is due, or rung, again after this.
 AGAIN_MS = 1_000
 _DLQ_SHARDS = 16
+#: What a dead letter keeps of the last answer, and a state of the last attempt's.
 _MAX_STORED_BODY = 16_384
 _MAX_STORED_HEADERS = 8_192
+_MAX_ATTEMPT_BODY = 1_024
+_MAX_ATTEMPT_HEADERS = 1_024
+_MAX_REASON = 300
+#: How many attempts a state tells of, besides the last.
+_MAX_EARLIER = 20
 
 
 class Attempt(Struct, frozen=True):
@@ -79,12 +88,14 @@ class Deliverer:
         looked: Looked,
         fresh: Fresh,
         signing_keys: Callable[[str], Awaitable[SigningKeys]],
+        acceptor: Acceptor,
     ) -> None:
         self._ports = ports
         self._policy = policy
         self._looked = looked
         self._fresh = fresh
         self._signing_keys = signing_keys
+        self._acceptor = acceptor
         self._under_way: dict[str, Attempt] = {}
 
     async def find(self, ref: str) -> Message | None:
@@ -158,22 +169,31 @@ class Deliverer:
                 return None
             held = AllOf((*held.conditions, Absent("stop")))
             if crashed.crashes >= _MAX_CRASHES:
-                lost = replace(crashed, last={"at": now, "ms": 0, "status": 0, "error": "delivery did not return"})
-                await self._ports.table.write_together(
-                    [ended(message, lost, Phase.FAILED, now, when=held), dead_letter(message, lost, now, None)]
-                )
+                await self._give_up(message, crashed, now, held)
                 return None
             item = await self._ports.table.write(self._lease(message, now, held, crashed.crashes))
         except ConditionFailed:
             return None  # Somebody else took it over, or its worker came back after all.
         return Attempt(message, State.from_item(item))
 
+    async def _give_up(self, message: Message, crashed: State, now: int, held: Condition) -> None:
+        """Ends a message whose attempts don't return. Raises ConditionFailed."""
+        outcome = NoAnswer("delivery did not return")
+        lost = _with_attempt(crashed, outcome, now, now)
+        watch = Stopwatch(self._ports.clock, now)
+        callbacks = await self._callbacks(message, replace(lost, phase=Phase.FAILED), outcome, now, attempted=False)
+        end = ended(message, lost, Phase.FAILED, now, when=held)
+        letter = dead_letter(message, lost, now, outcome)
+        await self._ports.table.write_together([end, letter, *(Put(one.to_item()) for one in callbacks)])
+        for one in callbacks:
+            await self._acceptor.announce(one, watch)
+
     def _lease(self, message: Message, now: int, when: Condition, crashes: int = 0) -> Change:
         """The write that claims the message."""
         held = {
             "state": _ACTIVE,
             "token": random_name(self._ports.random),
-            "lease": now + message.timeout_ms + _LEASE_MARGIN_MS,
+            "lease": now + message.terms.timeout_ms + _LEASE_MARGIN_MS,
             "boot": self._policy.boot,
         }
         if crashes:
@@ -216,79 +236,130 @@ class Deliverer:
         body = await load_body(message.body, self._ports.blobs)
         keys = await self._signing_keys(message.account)
         now = self._ports.clock.now_ms()
-        left = min(message.timeout_ms, state.lease_ms - _SETTLE_MARGIN_MS - now)
+        left = min(message.terms.timeout_ms, state.lease_ms - _SETTLE_MARGIN_MS - now)
         if left <= 0:
             return None
         jti = f"jwt_{random_name(self._ports.random)}"
         signature = sign(keys, url=message.url, body=body, now_ms=now, jti=jti)
         headers = delivery_headers(message, state.retried, signature, self._policy.region)
-        return Outgoing(message.method, message.url, headers, body, left)
+        return Outgoing(message.terms.method, message.url, headers, body, left)
 
     # Settle ----------------------------------------------------------------------------------------------------------
 
     async def _settle(self, attempt: Attempt, outcome: Answer | NoAnswer, started_ms: int) -> State | None:
         """Writes what the attempt came to, if it is still ours to write; keeps trying until the lease ends."""
         state = attempt.state
+        message = attempt.message
+        watch, callbacks = Stopwatch(self._ports.clock, self._ports.clock.now_ms()), None
         while True:
             now = self._ports.clock.now_ms()
-            settled = self._after(attempt.message, state, outcome, started_ms, now)
+            settled = self._after(message, state, outcome, started_ms, now)
             try:
-                await self._write_settled(attempt.message, settled, settle_condition(state), outcome)
+                if callbacks is None or watch.late(now):
+                    # Made anew when a look may have come to the minute that they were made for.
+                    watch = Stopwatch(self._ports.clock, now)
+                    callbacks = await self._callbacks(message, settled, outcome, now)
+                await self._write_settled(message, settled, settle_condition(state), outcome, callbacks)
             except ConditionFailed as refused:
                 standing = State.from_item(refused.item)
                 if standing.token == state.token and standing.stop and not state.stop:
-                    state = replace(state, stop=True)
+                    state, callbacks = replace(state, stop=True), None
                     continue
                 # Ours took effect and its answer was lost, or it was never ours: a bell too many does no harm.
                 if standing.phase is Phase.RETRY or standing.phase is Phase.CREATED:
-                    await self._ring(attempt.message, max(0, standing.due_ms - now))
+                    await self._ring(message, max(0, standing.due_ms - now))
+                for one in callbacks or ():
+                    await self._acceptor.ring(one)
                 return None
             except (Busy, Unavailable):
                 if now >= state.lease_ms:
                     raise
                 await self._ports.clock.sleep_ms(_SETTLE_PAUSE_MS)
                 continue
+            for one in callbacks:
+                await self._acceptor.announce(one, watch)
             if settled.phase is Phase.RETRY:
-                await self._ring(attempt.message, settled.due_ms - now)
+                await self._ring(message, settled.due_ms - now)
             return settled
+
+    async def _callbacks(
+        self, message: Message, settled: State, outcome: Answer | NoAnswer, now: int, *, attempted: bool = True
+    ) -> Sequence[Message]:
+        """The messages that tell of this, to be stored together with it."""
+        terms = message.terms
+        failed = terms.failure_callback if settled.phase is Phase.FAILED else None
+        wanted = [one for one in (terms.callback if attempted else None, failed) if one]
+        if not wanted:
+            return ()
+        try:
+            body = await load_body(message.body, self._ports.blobs)
+        except BodyMissing:
+            body = b""
+        return [
+            await self._acceptor.make(
+                callback_request(
+                    one,
+                    message,
+                    body,
+                    outcome,
+                    retried=settled.retried - (settled.phase is not Phase.DELIVERED and attempted),
+                    now_ms=now,
+                    dlq_id=letter_id(message, settled, now) if one is failed else "",
+                ),
+                name_from(message.id, settled.token, "failure" if one is failed else "attempt"),
+            )
+            for one in wanted
+        ]
 
     def _after(self, message: Message, state: State, outcome: Answer | NoAnswer, started_ms: int, now: int) -> State:
         """The state that follows. Pure, but for the figures of the policy."""
-        plan = after_attempt(
-            outcome, retried=state.retried, retries=message.retries, backoff=self._policy.backoff, now_ms=now
-        )
-        last = {"at": started_ms, "ms": max(0, now - started_ms), **_told(outcome)}
+        plan = after_attempt(outcome, message.terms, retried=state.retried, backoff=self._policy.backoff, now_ms=now)
         if isinstance(plan, Delivered):
-            return replace(state, phase=Phase.DELIVERED, ended_ms=now, last=last)
-        failed = replace(state, retried=state.retried + 1, last=last)
+            delivered = _with_attempt(state, outcome, started_ms, now)
+            return replace(delivered, phase=Phase.DELIVERED, ended_ms=now)
+        retries = isinstance(plan, RetryAt) and not state.stop
+        due_ms = plan.due_ms if isinstance(plan, RetryAt) and retries else 0
+        failed = replace(_with_attempt(state, outcome, started_ms, now, due_ms), retried=state.retried + 1)
         if state.stop:
             return replace(failed, phase=Phase.CANCELLED, ended_ms=now)
-        if isinstance(plan, RetryAt):
-            return replace(failed, phase=Phase.RETRY, due_ms=plan.due_ms)
+        if retries:
+            return replace(failed, phase=Phase.RETRY, due_ms=due_ms)
         return replace(failed, phase=Phase.FAILED, ended_ms=now)
 
     async def _write_settled(
-        self, message: Message, settled: State, held: Condition, outcome: Answer | NoAnswer
+        self,
+        message: Message,
+        settled: State,
+        held: Condition,
+        outcome: Answer | NoAnswer,
+        callbacks: Sequence[Message],
     ) -> None:
+        told = [Put(one.to_item()) for one in callbacks]
         if settled.phase is Phase.RETRY:
-            await self._write_retry(message, settled, held)
+            await self._write_retry(message, settled, held, told)
             return
         end = ended(message, settled, settled.phase, settled.ended_ms, when=held)
         if settled.phase is Phase.FAILED:
-            letter = dead_letter(message, settled, settled.ended_ms, outcome)
-            await self._ports.table.write_together([end, letter])
-        else:
-            await self._ports.table.write(end)
+            told.append(dead_letter(message, settled, settled.ended_ms, outcome))
+        await self._write_all([end, *told])
 
-    async def _write_retry(self, message: Message, waiting: State, held: Condition) -> None:
+    async def _write_retry(
+        self, message: Message, waiting: State, held: Condition, together_with: Sequence[Put] = ()
+    ) -> None:
         """The reminder first: whoever makes a message due owes it one."""
         if needs_reminder(self._looked, message, self._ports.clock.now_ms()):
             await remind(self._ports, message.ref, waiting.due_ms, self._policy.shards)
-        await self._ports.table.write(retry_later(message, waiting, when=held))
+        await self._write_all([retry_later(message, waiting, when=held), *together_with])
+
+    async def _write_all(self, writes: Sequence[Write]) -> None:
+        if len(writes) == 1:
+            await self._ports.table.write(writes[0])
+        else:
+            await self._ports.table.write_together(writes)
 
     async def _ring(self, message: Message, delay_ms: int) -> None:
         if delay_ms <= LONGEST_BELL_MS:
-            await self._ports.doorbell.ring([Bell(message.ref, max(0, delay_ms), message.timeout_ms)])
+            await self._ports.doorbell.ring([Bell(message.ref, max(0, delay_ms), message.terms.timeout_ms)])
 
 
 # Decisions -----------------------------------------------------------------------------------------------------------
@@ -322,9 +393,7 @@ def needs_reminder(looked: Looked, message: Message, now_ms: int) -> bool:
 
 def retry_later(message: Message, state: State, when: Condition) -> Change:
     settled: dict[str, Any] = {"state": state.phase.value, "due": state.due_ms, "retried": state.retried}
-    if state.last:
-        settled["last"] = state.last
-    return _change(message, settled, ("token", "lease", "boot"), when)
+    return _change(message, settled | _attempts(state), ("token", "lease", "boot"), when)
 
 
 def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condition) -> Change:
@@ -334,9 +403,35 @@ def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condi
         "retried": state.retried,
         "crashes": state.crashes,
     }
+    return _change(message, settled | _attempts(state), ("token", "lease", "boot", "due", "stop"), when)
+
+
+def _attempts(state: State) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     if state.last:
-        settled["last"] = state.last
-    return _change(message, settled, ("token", "lease", "boot", "due", "stop"), when)
+        found["last"] = state.last
+    if state.earlier:
+        found["earlier"] = [list(one) for one in state.earlier]
+    return found
+
+
+def _with_attempt(state: State, outcome: Answer | NoAnswer, started_ms: int, now_ms: int, next_ms: int = 0) -> State:
+    """The state with one more attempt that came back."""
+    earlier = state.earlier
+    if state.last:
+        before = tuple([state.last.get(name, 0) for name in ("at", "ms", "status", "error", "next")])
+        earlier = (*earlier, before)[-_MAX_EARLIER:]
+    last: dict[str, Any] = {"at": started_ms, "ms": max(0, now_ms - started_ms), "status": 0, "error": ""}
+    if isinstance(outcome, NoAnswer):
+        last["error"] = outcome.reason[:_MAX_REASON]
+    else:
+        last["status"] = outcome.status
+    if not is_success(outcome):
+        last["next"] = next_ms
+    if isinstance(outcome, Answer) and not is_success(outcome):
+        last["headers"] = capped_headers(outcome.headers, _MAX_ATTEMPT_HEADERS)
+        last["body"] = outcome.body[:_MAX_ATTEMPT_BODY]
+    return replace(state, last=last, earlier=earlier)
 
 
 def _change(message: Message, values: Item, remove: tuple[str, ...], when: Condition) -> Change:
@@ -346,9 +441,8 @@ def _change(message: Message, values: Item, remove: tuple[str, ...], when: Condi
 
 def dead_letter(message: Message, state: State, now_ms: int, outcome: Answer | NoAnswer | None) -> Put:
     """The entry that a failed message leaves in the dead letter queue. Its id sorts by time and is made of digits."""
-    number = int.from_bytes(hashlib.sha256(f"{message.id}#{state.token}".encode()).digest()[:6], "big")
-    dlq_id = f"{now_ms}-{number}"
-    key = Key(f"{message.account}#dlq#{number % _DLQ_SHARDS}", f"{now_ms:015d}-{number}")
+    dlq_id = letter_id(message, state, now_ms)
+    key = letter_key(message.account, dlq_id)
     entry: dict[str, Any] = {
         "pk": key.pk,
         "sk": key.sk,
@@ -362,31 +456,40 @@ def dead_letter(message: Message, state: State, now_ms: int, outcome: Answer | N
     if state.last:
         entry |= {"status": state.last["status"], "error": state.last["error"]}
     if isinstance(outcome, Answer):
-        entry |= {"headers": _capped(outcome.headers), "answer": outcome.body[:_MAX_STORED_BODY]}
+        entry |= {
+            "headers": capped_headers(outcome.headers, _MAX_STORED_HEADERS),
+            "answer": outcome.body[:_MAX_STORED_BODY],
+        }
     return Put(entry)
 
 
-def _capped(headers: Any) -> list[list[str]]:
+def letter_id(message: Message, state: State, now_ms: int) -> str:
+    number = int.from_bytes(hashlib.sha256(f"{message.id}#{state.token}".encode()).digest()[:6], "big")
+    return f"{now_ms}-{number}"
+
+
+def letter_key(account: str, dlq_id: str) -> Key:
+    """Where the entry lies whose id is well formed: digits, a hyphen, digits."""
+    ms, _, number = dlq_id.partition("-")
+    return Key(f"{account}#dlq#{int(number) % _DLQ_SHARDS}", f"{int(ms):015d}-{number}")
+
+
+def capped_headers(headers: Sequence[tuple[str, str]], most: int) -> list[list[str]]:
+    """The first ones, as many as have so many characters together."""
     kept, size = [], 0
     for name, value in headers:
         size += len(name) + len(value)
-        if size > _MAX_STORED_HEADERS:
+        if size > most:
             break
         kept.append([name, value])
     return kept
 
 
-def _told(outcome: Answer | NoAnswer) -> Item:
-    if isinstance(outcome, NoAnswer):
-        return {"status": 0, "error": outcome.reason}
-    return {"status": outcome.status, "error": ""}
-
-
 def delivery_headers(message: Message, retried: int, signature: str, region: str) -> list[tuple[str, str]]:
     """What the destination gets, besides Host and framing."""
     return [
-        *_own_agent(message.headers),
-        *message.headers,
+        *_own_agent(message.terms.headers),
+        *message.terms.headers,
         ("Upstash-Message-Id", message.id),
         ("Upstash-Retried", str(retried)),
         ("Upstash-Signature", signature),

@@ -51,6 +51,13 @@ def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tupl
     return check_url(f"{url}?{query}" if query else url, guard), ours
 
 
+def check_endpoint(text: str, guard: Guard) -> str:
+    """The URL of an endpoint that stands in a value of its own, where nothing was pasted together."""
+    if not _SCHEME.match(text):
+        raise BadRequest("invalid destination url: endpoint has invalid scheme, add http:// or https://")
+    return check_url(text.partition("#")[0], guard)
+
+
 @functools.lru_cache(maxsize=1024)
 def check_url(url: str, guard: Guard) -> str:
     """Returns the URL if a request may be sent there as far as can be said without looking a name up.

@@ -115,7 +115,7 @@ class Look:
             async for message, state in self._unfinished(minute):
                 delay = max(0, wake_at(message, state, self._policy.boot) - now)
                 if delay <= LONGEST_BELL_MS:
-                    await self._ports.doorbell.ring([Bell(message.ref, delay, message.timeout_ms)])
+                    await self._ports.doorbell.ring([Bell(message.ref, delay, message.terms.timeout_ms)])
         await self._visit_reminders(now + LONGEST_STEP_MS + HORIZON_MS, sys.maxsize, bells_are_late=False)
 
     # The look --------------------------------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ class Look:
                     await self._prolong(message, state, now)
                 moves.append((item, reminder(item["ref"], plan.to_ms, self._policy.shards)))
                 if plan.ring_in_ms is not None:
-                    bells.append(Bell(item["ref"], plan.ring_in_ms, message.timeout_ms if message else 0))
+                    bells.append(Bell(item["ref"], plan.ring_in_ms, message.terms.timeout_ms if message else 0))
         await self._move_reminders(moves, bells)
         if forgotten:
             await self._ports.table.write_many([Delete(_key(item)) for item in forgotten])
@@ -248,8 +248,8 @@ class Look:
         ttl_ms = life_ends_ms(
             self._policy,
             due_ms=wake_at(message, state, self._policy.boot),
-            retries_left=max(0, message.retries - state.retried),
-            timeout_ms=message.timeout_ms,
+            retries_left=max(0, message.terms.retries - state.retried),
+            timeout_ms=message.terms.timeout_ms,
             now_ms=now,
         )
         body = await prolong_body(

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from waypost.core.ids import Place, place_of
 from waypost.core.policy import DAY, Policy
 from waypost.core.ports import Item, Key
+from waypost.core.terms import Terms
 
 #: Written into every item; readers understand the release before theirs.
 VERSION = 1
@@ -48,14 +49,10 @@ class Message(Struct, frozen=True):
     pk: str
     account: str
     url: str
-    method: str
-    #: What the destination gets, names in canonical case, values latin-1 text.
-    headers: tuple[tuple[str, str], ...]
+    terms: Terms
     created_ms: int
     #: The first attempt starts no earlier.
     due_ms: int
-    retries: int
-    timeout_ms: int
     caller_ip: str
     #: How the body is stored: `core.body` reads it.
     body: Mapping[str, Any]
@@ -91,12 +88,9 @@ class Message(Struct, frozen=True):
             "id": self.id,
             "acct": self.account,
             "url": self.url,
-            "method": self.method,
-            "headers": [list(pair) for pair in self.headers],
+            **self.terms.to_item(),
             "created": self.created_ms,
             "due": self.due_ms,
-            "retries": self.retries,
-            "timeout": self.timeout_ms,
             "ip": self.caller_ip,
             "body": dict(self.body),
             "ttl": self.ttl_ms // 1000,
@@ -112,12 +106,9 @@ class Message(Struct, frozen=True):
             pk=item["pk"],
             account=item["acct"],
             url=item["url"],
-            method=item["method"],
-            headers=tuple((name, value) for name, value in item["headers"]),
+            terms=Terms.from_item(item),
             created_ms=item["created"],
             due_ms=item["due"],
-            retries=item["retries"],
-            timeout_ms=item["timeout"],
             caller_ip=item["ip"],
             body=item["body"],
             ttl_ms=item["ttl"] * 1000,
@@ -142,8 +133,11 @@ class State(Struct, frozen=True):
     #: A cancel came while an attempt was under way.
     stop: bool = False
     ended_ms: int = 0
-    #: The last attempt that came back: `at`, `ms`, `status` (0: no answer), `error`.
+    #: The last attempt that came back: `at`, `ms`, `status` (0: no answer), `error`; of a failed one `next`, when the
+    #: next attempt was due then (0: there is none), and the answer's `headers` and `body`, cut short.
     last: Mapping[str, Any] | None = None
+    #: Those before it, the oldest first: `at`, `ms`, `status`, `error`, `next`.
+    earlier: tuple[tuple[Any, ...], ...] = ()
     ttl_ms: int = 0
 
     @staticmethod
@@ -161,6 +155,7 @@ class State(Struct, frozen=True):
             stop="stop" in item,
             ended_ms=item.get("ended", 0),
             last=item.get("last"),
+            earlier=tuple(map(tuple, item.get("earlier", ()))),
             ttl_ms=item["ttl"] * 1000,
         )
 

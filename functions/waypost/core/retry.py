@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
+from waypost.core.expression import evaluate
 from waypost.core.policy import DAY, SECOND
 from waypost.core.ports import Answer, NoAnswer
+from waypost.core.terms import Terms
 
 #: The first four waits; each later one doubles the one before, up to a day.
 _STANDARD_MS = (10 * SECOND, 30 * SECOND, 60 * SECOND, 120 * SECOND)
+_FIRST_MS = _STANDARD_MS[0]
 _LONGEST_MS = DAY
 
 #: Answer headers that say when to come back, in the order in which they are asked.
@@ -38,7 +41,12 @@ class GiveUp:
 
 
 def backoff_ms(backoff: str, retried: int) -> int:
-    """The wait before retry number `retried + 1`, in milliseconds. `backoff` is `standard` or `qstash`."""
+    """The wait before retry number `retried + 1`, in milliseconds. `backoff` is one of the service's own, `standard` or
+    `qstash`, or of those that a message may choose, `exponential` or `fixed`."""
+    if backoff == "fixed":
+        return _FIRST_MS
+    if backoff == "exponential":
+        return min(_LONGEST_MS, _FIRST_MS << min(retried, 20))
     if backoff == "qstash":
         exponent = 2.5 * (retried + 1)
         return _LONGEST_MS if exponent > 12 else min(_LONGEST_MS, int(math.exp(exponent) * SECOND))
@@ -49,15 +57,24 @@ def backoff_ms(backoff: str, retried: int) -> int:
 
 
 def after_attempt(
-    outcome: Answer | NoAnswer, *, retried: int, retries: int, backoff: str, now_ms: int
+    outcome: Answer | NoAnswer, terms: Terms, *, retried: int, backoff: str, now_ms: int
 ) -> Delivered | RetryAt | GiveUp:
-    """What follows an attempt that came back. `retried` is how many attempts came back before it."""
-    if isinstance(outcome, Answer) and 200 <= outcome.status < 300:
+    """What follows an attempt that came back. `retried` is how many attempts came back before it, `backoff` the
+    service's own. What the destination asks for goes before what the publisher chose."""
+    if is_success(outcome):
         return Delivered()
-    if retried >= retries or _says_final(outcome):
+    if retried >= terms.retries or _says_final(outcome):
         return GiveUp()
     advised = _advised_ms(outcome.headers, now_ms) if isinstance(outcome, Answer) else None
-    return RetryAt(now_ms + (backoff_ms(backoff, retried) if advised is None else advised))
+    if advised is not None:
+        return RetryAt(now_ms + advised)
+    if terms.retry_delay:
+        return RetryAt(now_ms + evaluate(terms.retry_delay, retried, _LONGEST_MS))
+    return RetryAt(now_ms + backoff_ms(terms.backoff or backoff, retried))
+
+
+def is_success(outcome: Answer | NoAnswer) -> bool:
+    return isinstance(outcome, Answer) and 200 <= outcome.status < 300
 
 
 def _says_final(outcome: Answer | NoAnswer) -> bool:

@@ -1,37 +1,35 @@
-"""The settings of one publish: `Upstash-*` headers, or query keys of the same names in lower case."""
+"""The settings of one publish: `Upstash-*` headers, or query keys of the same names in lower case.
+
+A callback's settings are the same ones behind a prefix, and are read by the same code.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
+from waypost.core.accept import Request
+from waypost.core.destination import check_endpoint
 from waypost.core.duration import parse_duration, show_duration
 from waypost.core.errors import BadRequest, shown
+from waypost.core.expression import ExpressionError, check_expression
+from waypost.core.guard import Guard
 from waypost.core.policy import Policy
-from waypost.core.ports import Item
-from waypost.core.publish import Request
 from waypost.core.remembered import remembered
+from waypost.core.terms import Callback, Terms
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_BACKOFFS = ("exponential", "fixed")
+_OURS_BEGIN = "upstash-"
 _FORWARD = "upstash-forward-"
-_WORKFLOW = (
-    "upstash-workflow-",
-    "upstash-feature-set",
-    "upstash-callback-workflow-",
-    "upstash-failure-callback-workflow-",
-)
+_CALLBACK, _FAILURE_CALLBACK = "upstash-callback", "upstash-failure-callback"
+_WORKFLOW = ("upstash-workflow-", "upstash-feature-set")
 #: Known settings that are not served: refused, never accepted and dropped.
 _NOT_SERVED = frozenset(
     {
-        "upstash-retry-delay",
-        "upstash-backoff",
-        "upstash-label",
-        "upstash-redact-fields",
-        "upstash-header-forward",
-        "upstash-callback",
-        "upstash-failure-callback",
         "upstash-flow-control-key",
         "upstash-flow-control-value",
         "upstash-cron",
@@ -39,7 +37,27 @@ _NOT_SERVED = frozenset(
         "upstash-queue-name",
     }
 )
-_NOT_SERVED_PREFIXES = ("upstash-callback-", "upstash-failure-callback-")
+#: What a message that Waypost makes itself can't have.
+_PUBLISH_ALONE = frozenset(
+    {
+        "upstash-not-before",
+        "upstash-deduplication-id",
+        "upstash-content-based-deduplication",
+        "upstash-header-forward",
+    }
+)
+_ANY_MESSAGE = frozenset(
+    {
+        "upstash-method",
+        "upstash-delay",
+        "upstash-retries",
+        "upstash-retry-delay",
+        "upstash-backoff",
+        "upstash-timeout",
+        "upstash-label",
+        "upstash-redact-fields",
+    }
+)
 #: Belong to one connection, or are reckoned anew for the destination: never forwarded.
 _NOT_FORWARDED = frozenset(
     {
@@ -72,6 +90,33 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: Settings that are not named `upstash-`.
 _OTHERS = frozenset({"content-type", "qstash_token"})
 _NUMBER = re.compile(r"[0-9]{1,15}")
+_REDACTED = re.compile(r"(body)|(headers?)(?:\[\s*([^\[\]]+?)\s*\])?", re.IGNORECASE)
+_MAX_LABELS = 1_024
+
+
+class _Given:
+    """What a caller set: values by name, `upstash-...` in lower case, and how each name was spelt."""
+
+    __slots__ = ("_in_headers", "_prefix", "values")
+
+    def __init__(self, values: Mapping[str, str], in_headers: Mapping[str, str], prefix: str = _OURS_BEGIN) -> None:
+        self.values = values
+        self._in_headers = in_headers
+        self._prefix = prefix
+
+    def behind(self, prefix: str) -> _Given:
+        """What stands behind a callback's prefix, by the names that it has without it."""
+        found = {
+            _OURS_BEGIN + name[len(prefix) :]: value for name, value in self.values.items() if name.startswith(prefix)
+        }
+        return _Given(found, self._in_headers, self._prefix + prefix[len(_OURS_BEGIN) :])
+
+    def spelt(self, name: str) -> str:
+        whole = self._prefix + name[len(_OURS_BEGIN) :] if name.startswith(_OURS_BEGIN) else name
+        return canonical(whole) if whole in self._in_headers else whole
+
+    def bad(self, name: str, what: str) -> BadRequest:
+        return BadRequest(f"{self.spelt(name)}: {shown(self.values[name])} {what}")
 
 
 def read_settings(
@@ -83,35 +128,45 @@ def read_settings(
     body: bytes,
     caller_ip: str,
     policy: Policy,
+    guard: Guard,
     now_ms: int,
 ) -> Request:
     """Checks everything that a publish says besides destination and body. Raises BadRequest naming the field.
 
     `headers` are the request's, `query` the destination's control keys: (lower-case name, value). A header wins.
     """
-    in_query = _collected(query) if query else {}
-    in_headers = _collected(headers)
-    given = {name: value for name, value in (in_query | in_headers).items() if value}
-
-    def spelt(lower: str) -> str:
-        return canonical(lower) if lower in in_headers else lower
-
-    for name, value in given.items():
-        _refuse_unserved(name, value, spelt)
-    forwarded = _forwarded(given, spelt, policy)
+    given = _given(headers, query)
+    if _flag(given, "upstash-header-forward"):
+        given = _with_all_forwarded(given, headers)
+    defaults = Terms("POST", (), policy.default_retries, min(policy.default_timeout_ms, policy.max_timeout_ms))
+    terms = _terms(given, defaults, policy, guard)
     return Request(
         account=account,
         url=url,
-        method=_method(given, spelt),
-        headers=forwarded,
+        terms=terms,
         body=body,
         asked_ms=now_ms,
-        due_ms=_due(given, spelt, policy, now_ms),
-        retries=_retries(given, spelt, policy),
-        timeout_ms=_timeout(given, spelt, policy),
+        due_ms=_due(given, policy, now_ms),
         caller_ip=caller_ip,
-        dedup=_dedup(given, spelt, url, body, forwarded),
+        dedup=_dedup(given, url, body, terms.headers),
     )
+
+
+def read_changes(
+    headers: Sequence[tuple[str, str]],
+    query: Sequence[tuple[str, str]],
+    terms: Terms,
+    *,
+    policy: Policy,
+    guard: Guard,
+    now_ms: int,
+) -> tuple[Terms, int]:
+    """The terms with what a request changes about them, and when the message is then due. Raises BadRequest."""
+    given = _given(headers, query)
+    if "content-type" in given.values:
+        # It is that of the request itself, whose body is not the message's.
+        given = _Given({name: v for name, v in given.values.items() if name != "content-type"}, given._in_headers)
+    return _terms(given, terms, policy, guard), _due(given, policy, now_ms)
 
 
 @remembered(longest=128)
@@ -120,7 +175,13 @@ def canonical(name: str) -> str:
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
 
 
-_Spelling: TypeAlias = Callable[[str], str]
+def _given(headers: Sequence[tuple[str, str]], query: Sequence[tuple[str, str]]) -> _Given:
+    in_query = _collected(query) if query else {}
+    in_headers = _collected(headers)
+    given = _Given({name: v for name, v in (in_query | in_headers).items() if v}, in_headers)
+    for name in given.values:
+        _refuse_unserved(given, name)
+    return given
 
 
 def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
@@ -128,12 +189,12 @@ def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in pairs:
         lower = name.lower()
-        if not lower.startswith("upstash-") and lower not in _OTHERS:
+        if not lower.startswith(_OURS_BEGIN) and lower not in _OTHERS:
             continue
         value = value.strip()
         if found.get(lower, value) == value:
             found[lower] = value
-        elif lower.startswith(_FORWARD):
+        elif _FORWARD[len(_OURS_BEGIN) :] in lower or lower == "upstash-label":
             found[lower] += ", " + value
         elif lower != "qstash_token":
             raise BadRequest(f"{name} is given twice, as {shown(found[lower])} and {shown(value)}; give it once")
@@ -141,26 +202,102 @@ def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-def _refuse_unserved(name: str, value: str, spelt: _Spelling) -> None:
-    if name == "upstash-header-forward" and value.lower() == "false":
-        return
+def _refuse_unserved(given: _Given, name: str) -> None:
     if name.startswith(_WORKFLOW):
-        raise BadRequest(f"{spelt(name)}: workflows are not served; publish without the workflow client")
-    if name in _NOT_SERVED or name.startswith(_NOT_SERVED_PREFIXES):
-        raise BadRequest(f"{spelt(name)} is not served by this version; leave it out")
+        raise BadRequest(f"{given.spelt(name)}: workflows are not served; publish without the workflow client")
+    if name in _NOT_SERVED:
+        raise BadRequest(f"{given.spelt(name)} is not served by this version; leave it out")
 
 
-def _forwarded(given: Item, spelt: _Spelling, policy: Policy) -> tuple[tuple[str, str], ...]:
-    found: dict[str, str] = {}
-    if "content-type" in given:
-        found["content-type"] = given["content-type"]
-    for name, value in given.items():
+def _with_all_forwarded(given: _Given, headers: Sequence[tuple[str, str]]) -> _Given:
+    """As if each header of the request had been given to be forwarded, but for the caller's own token and our settings.
+    What is given to be forwarded wins."""
+    all_of_them: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if lower not in ("authorization", "content-type") and not lower.startswith(_OURS_BEGIN):
+            forwarded = _FORWARD + lower
+            all_of_them[forwarded] = f"{all_of_them[forwarded]}, {value}" if forwarded in all_of_them else value
+    return _Given({**all_of_them, **given.values}, given._in_headers)
+
+
+# Terms ---------------------------------------------------------------------------------------------------------------
+
+
+def _terms(given: _Given, defaults: Terms, policy: Policy, guard: Guard) -> Terms:
+    """The defaults with what is given in their places."""
+    retry_delay, backoff = _waits(given, defaults)
+    terms = Terms(
+        method=_method(given, defaults),
+        headers=_forwarded(given, defaults, policy),
+        retries=_retries(given, defaults, policy),
+        timeout_ms=_timeout(given, defaults, policy),
+        retry_delay=retry_delay,
+        backoff=backoff,
+        labels=_labels(given, defaults),
+        redacted=_redacted(given, defaults),
+        callback=defaults.callback,
+        failure_callback=defaults.failure_callback,
+    )
+    for name in given.values:
+        if name.startswith((_CALLBACK, _FAILURE_CALLBACK)):
+            return replace(
+                terms,
+                callback=_callback(_CALLBACK, given, terms, policy, guard),
+                failure_callback=_callback(_FAILURE_CALLBACK, given, terms, policy, guard),
+            )
+    return terms
+
+
+def _callback(name: str, given: _Given, terms: Terms, policy: Policy, guard: Guard) -> Callback | None:
+    """The callback that is named so, with its own settings behind its name; None: there is none."""
+    own = given.behind(name + "-")
+    if name not in given.values:
+        for setting in own.values:
+            raise BadRequest(f"{own.spelt(setting)} needs {canonical(name)}, the URL that is called back")
+        return terms.callback if name == _CALLBACK else terms.failure_callback
+    try:
+        url = check_endpoint(given.values[name], guard)
+    except BadRequest as wrong:
+        raise BadRequest(f"{given.spelt(name)}: {wrong}") from None
+    for setting in own.values:
+        _refuse_unserved(own, setting)
+        nested = setting == _FAILURE_CALLBACK or setting.startswith(_FAILURE_CALLBACK + "-")
+        if setting in _PUBLISH_ALONE or setting.startswith(_CALLBACK) or (nested and name == _FAILURE_CALLBACK):
+            raise BadRequest(f"{own.spelt(setting)} is nothing that a callback can have; leave it out")
+    defaults = Terms(
+        "POST",
+        (),
+        terms.retries,
+        min(policy.default_timeout_ms, policy.max_timeout_ms),
+        # It tells of the body and the headers that nobody may read.
+        redacted=("body",) if terms.redacted else (),
+    )
+    delay_ms = _delay_within(own, "upstash-delay", _duration(own, "upstash-delay") or 0, policy)
+    return Callback(url, delay_ms, _terms(_with_bare_headers(own), defaults, policy, guard))
+
+
+def _with_bare_headers(given: _Given) -> _Given:
+    """Behind a callback's prefix a name that is no setting is a header to be sent: so the Python client has it."""
+    bare = {
+        _FORWARD + name[len(_OURS_BEGIN) :]: value
+        for name, value in given.values.items()
+        if name not in _ANY_MESSAGE and not name.startswith((_FORWARD, _FAILURE_CALLBACK, "upstash-telemetry-"))
+    }
+    return _Given({**bare, **given.values}, given._in_headers, given._prefix) if bare else given
+
+
+def _forwarded(given: _Given, defaults: Terms, policy: Policy) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {name.lower(): value for name, value in defaults.headers}
+    if "content-type" in given.values:
+        found["content-type"] = given.values["content-type"]
+    for name, value in given.values.items():
         if name.startswith(_FORWARD):
             target = name[len(_FORWARD) :]
             if not _TOKEN.fullmatch(target):
-                raise BadRequest(f"{spelt(name)}: {shown(target)} is no header name, use letters, digits and -")
+                raise BadRequest(f"{given.spelt(name)}: {shown(target)} is no header name, use letters, digits and -")
             if _CONTROL.search(value) or any(ord(c) > 255 for c in value):
-                raise BadRequest(f"{spelt(name)}: {shown(value)} can't be a header value, use printable latin-1 text")
+                raise given.bad(name, "can't be a header value, use printable latin-1 text")
             if target not in _NOT_FORWARDED and target not in _OURS:
                 found[target] = value
     size = sum(map(len, found)) + sum(map(len, found.values()))
@@ -172,89 +309,140 @@ def _forwarded(given: Item, spelt: _Spelling, policy: Policy) -> tuple[tuple[str
     return tuple([(canonical(name), value) for name, value in sorted(found.items())])
 
 
-def _method(given: Item, spelt: _Spelling) -> str:
-    value = given.get("upstash-method", "POST")
+def _method(given: _Given, defaults: Terms) -> str:
+    value = given.values.get("upstash-method", defaults.method)
     if value.upper() not in _METHODS:
-        name = spelt("upstash-method")
-        raise BadRequest(f"{name}: {shown(value)} is no method that can be used, take one of {', '.join(_METHODS)}")
-    return str(value.upper())
+        raise given.bad("upstash-method", f"is no method that can be used, take one of {', '.join(_METHODS)}")
+    return value.upper()
 
 
-def _duration(given: Item, name: str, spelt: _Spelling) -> int | None:
-    if name not in given:
-        return None
-    duration = parse_duration(given[name])
-    if duration is None:
-        raise BadRequest(f"{spelt(name)}: {shown(given[name])} is no duration, write it like 30s, 5m or 1d10h30m")
-    return duration
-
-
-def _due(given: Item, spelt: _Spelling, policy: Policy, now_ms: int) -> int:
-    if "upstash-delay" not in given and "upstash-not-before" not in given:
-        return now_ms
-    delay = _duration(given, "upstash-delay", spelt) or 0
-    name = "upstash-delay"
-    if "upstash-not-before" in given:
-        name = "upstash-not-before"
-        if not _NUMBER.fullmatch(given[name]):
-            raise BadRequest(f"{spelt(name)}: {shown(given[name])} is no time, write it in whole seconds since 1970")
-        delay = max(0, int(given[name]) * 1000 - now_ms)
-        if int(given[name]) > now_ms:
-            raise BadRequest(f"{spelt(name)}: {shown(given[name])} looks like milliseconds, write whole seconds")
-    if delay > policy.max_delay_ms:
-        raise BadRequest(
-            f"quota maxDelay exceeded, current limit: {policy.max_delay_ms // 1000} ({spelt(name)}:"
-            f" {shown(given[name])} is further away than {show_duration(policy.max_delay_ms)}; the setting"
-            f" {policy.setting('max_delay_ms')} changes the limit)"
-        )
-    return now_ms + delay
-
-
-def _retries(given: Item, spelt: _Spelling, policy: Policy) -> int:
-    value = given.get("upstash-retries")
+def _retries(given: _Given, defaults: Terms, policy: Policy) -> int:
+    value = given.values.get("upstash-retries")
     if not value:
-        return policy.default_retries
+        return defaults.retries
     if not _NUMBER.fullmatch(value):
-        raise BadRequest(f"{spelt('upstash-retries')}: {shown(value)} is no number of retries, write 0 or more")
+        raise given.bad("upstash-retries", "is no number of retries, write 0 or more")
     if int(value) > policy.max_retries:
         raise BadRequest(
-            f"quota maxRetries exceeded, current limit: {policy.max_retries} ({spelt('upstash-retries')}:"
+            f"quota maxRetries exceeded, current limit: {policy.max_retries} ({given.spelt('upstash-retries')}:"
             f" {shown(value)}; the setting {policy.setting('max_retries')} changes the limit)"
         )
     return int(value)
 
 
-def _timeout(given: Item, spelt: _Spelling, policy: Policy) -> int:
-    timeout = _duration(given, "upstash-timeout", spelt)
+def _timeout(given: _Given, defaults: Terms, policy: Policy) -> int:
+    timeout = _duration(given, "upstash-timeout")
     if timeout is None:
-        return min(policy.default_timeout_ms, policy.max_timeout_ms)
-    name = spelt("upstash-timeout")
+        return defaults.timeout_ms
     if timeout == 0:
-        raise BadRequest(f"{name}: {shown(given['upstash-timeout'])} leaves no time for an answer, write 1s or more")
+        raise given.bad("upstash-timeout", "leaves no time for an answer, write 1s or more")
     if timeout > policy.max_timeout_ms:
+        name, value = given.spelt("upstash-timeout"), given.values["upstash-timeout"]
         raise BadRequest(
             f"quota maxTimeout exceeded, current limit: {policy.max_timeout_ms // 1000} ({name}:"
-            f" {shown(given['upstash-timeout'])} is more than {show_duration(policy.max_timeout_ms)}; the setting"
+            f" {shown(value)} is more than {show_duration(policy.max_timeout_ms)}; the setting"
             f" {policy.setting('max_timeout_ms')} changes the limit)"
         )
     return timeout
 
 
-def _flag(given: Item, name: str, spelt: _Spelling) -> bool:
-    value = str(given.get(name, "")).lower()
+def _waits(given: _Given, defaults: Terms) -> tuple[str, str]:
+    """The expression and the backoff, of which there is one at most."""
+    expression, backoff = given.values.get("upstash-retry-delay", ""), given.values.get("upstash-backoff", "")
+    if not expression and not backoff:
+        return defaults.retry_delay, defaults.backoff
+    if expression and backoff:
+        raise BadRequest(
+            f"{given.spelt('upstash-retry-delay')} and {given.spelt('upstash-backoff')} both say how long to wait"
+            " before a retry; leave one out"
+        )
+    if backoff:
+        if backoff.lower() not in _BACKOFFS:
+            raise given.bad("upstash-backoff", f"is no backoff, write {' or '.join(_BACKOFFS)}")
+        return "", backoff.lower()
+    try:
+        check_expression(expression)
+    except ExpressionError as wrong:
+        raise given.bad("upstash-retry-delay", f"is no expression in milliseconds: {wrong}") from None
+    return expression, ""
+
+
+def _labels(given: _Given, defaults: Terms) -> tuple[str, ...]:
+    value = given.values.get("upstash-label")
+    if not value:
+        return defaults.labels
+    if len(value) > _MAX_LABELS:
+        raise given.bad("upstash-label", f"is longer than {_MAX_LABELS} characters, shorten the labels")
+    return tuple(dict.fromkeys(label for one in value.split(",") if (label := one.strip())))
+
+
+def _redacted(given: _Given, defaults: Terms) -> tuple[str, ...]:
+    value = given.values.get("upstash-redact-fields")
+    if not value:
+        return defaults.redacted
+    found = []
+    for one in filter(None, (part.strip() for part in value.split(","))):
+        match = _REDACTED.fullmatch(one)
+        if not match:
+            raise BadRequest(
+                f"{given.spelt('upstash-redact-fields')}: {shown(one)} is no field, write body, header or header[Name]"
+            )
+        found.append("body" if match[1] else f"header[{match[3].lower()}]" if match[3] else "header")
+    return tuple(dict.fromkeys([*defaults.redacted, *found]))
+
+
+# What a publish alone has --------------------------------------------------------------------------------------------
+
+
+def _duration(given: _Given, name: str) -> int | None:
+    if name not in given.values:
+        return None
+    duration = parse_duration(given.values[name])
+    if duration is None:
+        raise given.bad(name, "is no duration, write it like 30s, 5m, 500ms or 1d10h30m")
+    return duration
+
+
+def _due(given: _Given, policy: Policy, now_ms: int) -> int:
+    if "upstash-delay" not in given.values and "upstash-not-before" not in given.values:
+        return now_ms
+    delay = _duration(given, "upstash-delay") or 0
+    name = "upstash-delay"
+    if "upstash-not-before" in given.values:
+        name = "upstash-not-before"
+        if not _NUMBER.fullmatch(given.values[name]):
+            raise given.bad(name, "is no time, write it in whole seconds since 1970")
+        delay = max(0, int(given.values[name]) * 1000 - now_ms)
+        if int(given.values[name]) > now_ms:
+            raise given.bad(name, "looks like milliseconds, write whole seconds")
+    return now_ms + _delay_within(given, name, delay, policy)
+
+
+def _delay_within(given: _Given, name: str, delay: int, policy: Policy) -> int:
+    if delay > policy.max_delay_ms:
+        raise BadRequest(
+            f"quota maxDelay exceeded, current limit: {policy.max_delay_ms // 1000} ({given.spelt(name)}:"
+            f" {shown(given.values[name])} is further away than {show_duration(policy.max_delay_ms)}; the setting"
+            f" {policy.setting('max_delay_ms')} changes the limit)"
+        )
+    return delay
+
+
+def _flag(given: _Given, name: str) -> bool:
+    value = given.values.get(name, "").lower()
     if value not in ("", "true", "false", "1", "0"):
-        raise BadRequest(f"{spelt(name)}: {shown(given[name])} is neither true nor false, write true or leave it out")
+        raise given.bad(name, "is neither true nor false, write true or leave it out")
     return value in ("true", "1")
 
 
-def _dedup(given: Item, spelt: _Spelling, url: str, body: bytes, forwarded: Sequence[tuple[str, str]]) -> str:
-    if "upstash-deduplication-id" not in given and "upstash-content-based-deduplication" not in given:
+def _dedup(given: _Given, url: str, body: bytes, forwarded: Sequence[tuple[str, str]]) -> str:
+    if "upstash-deduplication-id" not in given.values and "upstash-content-based-deduplication" not in given.values:
         return ""
-    explicit = given.get("upstash-deduplication-id")
-    by_content = _flag(given, "upstash-content-based-deduplication", spelt)
+    explicit = given.values.get("upstash-deduplication-id")
+    by_content = _flag(given, "upstash-content-based-deduplication")
     if explicit:
         if ":" in explicit:
-            name = spelt("upstash-deduplication-id")
+            name = given.spelt("upstash-deduplication-id")
             raise BadRequest(f"DeduplicationId cannot contain ':' ({name}: {shown(explicit)}); use another separator")
         return f"id:{explicit}"
     if not by_content:

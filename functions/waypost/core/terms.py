@@ -1,0 +1,81 @@
+"""On which terms something is delivered: what a publisher may choose about it besides where, what and when."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from waypost.core.ports import Item
+
+
+class Terms(Struct, frozen=True):
+    method: str
+    #: What the destination gets, names in canonical case, values latin-1 text.
+    headers: tuple[tuple[str, str], ...]
+    retries: int
+    timeout_ms: int
+    #: An expression for the waits between attempts (`core.expression`); empty: the backoff's.
+    retry_delay: str = ""
+    #: `exponential` or `fixed`; empty: the service's own.
+    backoff: str = ""
+    labels: tuple[str, ...] = ()
+    #: What no reader may see: `body`, `header`, or `header[<name in lower case>]`.
+    redacted: tuple[str, ...] = ()
+    #: Told of every attempt.
+    callback: Callback | None = None
+    #: Told of the end, if it is a failure.
+    failure_callback: Callback | None = None
+
+    def to_item(self) -> dict[str, Any]:
+        """The attributes of a stored item; what was not chosen takes no room."""
+        item: dict[str, Any] = {
+            "method": self.method,
+            "headers": [list(pair) for pair in self.headers],
+            "retries": self.retries,
+            "timeout": self.timeout_ms,
+        }
+        if self.retry_delay:
+            item["wait"] = self.retry_delay
+        if self.backoff:
+            item["backoff"] = self.backoff
+        if self.labels:
+            item["labels"] = list(self.labels)
+        if self.redacted:
+            item["redacted"] = list(self.redacted)
+        if self.callback:
+            item["cb"] = self.callback.to_item()
+        if self.failure_callback:
+            item["fcb"] = self.failure_callback.to_item()
+        return item
+
+    @staticmethod
+    def from_item(item: Item) -> Terms:
+        callback, failure_callback = item.get("cb"), item.get("fcb")
+        return Terms(
+            method=item["method"],
+            headers=tuple([(name, value) for name, value in item["headers"]]),
+            retries=item["retries"],
+            timeout_ms=item["timeout"],
+            retry_delay=item.get("wait", ""),
+            backoff=item.get("backoff", ""),
+            labels=tuple(item.get("labels", ())),
+            redacted=tuple(item.get("redacted", ())),
+            callback=Callback.from_item(callback) if callback else None,
+            failure_callback=Callback.from_item(failure_callback) if failure_callback else None,
+        )
+
+
+class Callback(Struct, frozen=True):
+    """A message that is still to be made."""
+
+    url: str
+    delay_ms: int
+    terms: Terms
+
+    def to_item(self) -> dict[str, Any]:
+        return {"url": self.url, "delay": self.delay_ms, **self.terms.to_item()}
+
+    @staticmethod
+    def from_item(item: Item) -> Callback:
+        return Callback(item["url"], item["delay"], Terms.from_item(item))
