@@ -34,7 +34,7 @@ class Service:
 
 
 def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Service:
-    looked, fresh = Looked(), Fresh()
+    looked, fresh = Looked(), Fresh(policy.fresh)
     keys = KeyStore(ports)
     publisher = Publisher(ports, policy, looked, fresh)
     return Service(
