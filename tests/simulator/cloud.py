@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,7 +229,7 @@ class Environment(Here):
     @property
     def log(self) -> Any:
         def unexpected(event: str, extra: Mapping[str, Any]) -> None:
-            self.world.errors.append(f"{event}: {extra}")
+            self.world.errors.append(f"{event}: {sys.exception()!r} {extra}")
 
         return SimpleNamespace(info=_nothing, warning=_nothing, exception=unexpected)
 

@@ -48,7 +48,7 @@ FAULTS: Faults = {
 #: After one of these an attempt may be made once more than the retries allow.
 CRASHES = {"kill_before", "kill_after", "freeze_before", "freeze_after", "clock_forward", "clock_back", "commit_fails"}
 #: One of these alone makes nothing later than a tick.
-HARMLESS = {"busy", *FAULTS["doorbell.ring"]}
+HARMLESS = {"busy", "items_absent", "items_old", "half_written", *FAULTS["doorbell.ring"]}
 
 
 @dataclass(eq=False)
@@ -411,7 +411,7 @@ class World:
         except Exception as wrong:  # noqa: BLE001 - whatever came, the dead do not see it
             failed = wrong
         await self._live(actor)
-        if failed:
+        if failed and fault != "answer_lost":
             raise failed
         if fault == "kill_after":
             await self._kill(actor)
