@@ -28,12 +28,14 @@ class Counted:
 PUBLISH = Counted({"PutItem": 1, "SendMessageBatch": 1}, write_units=2, sent=1_950, logged=160)
 PUBLISH_DEDUPLICATED = Counted({"PutItem": 2, "SendMessageBatch": 1}, write_units=3, sent=2_750, logged=160)
 #: Of ten messages that one batch brings; the signing keys are read once.
-DELIVER_TEN = Counted({"GetItem": 11, "UpdateItem": 20}, write_units=20, sent=19_800, logged=2_560)
+DELIVER_TEN = Counted({"GetItem": 11, "UpdateItem": 20}, write_units=20, sent=21_400, logged=2_560)
 #: An attempt that fails, alone in its batch.
-FAIL_ONCE = Counted({"GetItem": 2, "UpdateItem": 2, "SendMessageBatch": 1}, write_units=2, sent=2_400, logged=500)
-#: The first minute's look, then the reminders, in 64 shards each.
+FAIL_ONCE = Counted({"GetItem": 2, "UpdateItem": 2, "SendMessageBatch": 1}, write_units=2, sent=2_500, logged=500)
+#: A reminder of a message that nothing rings: given by the look, moved on (a put and a delete), forgotten.
+REMINDER_UNITS = 4
+#: The first minute's look, then the reminders, in 32 shards each.
 IDLE_TICK = Counted(
-    {"GetItem": 2, "GetQueueAttributes": 2, "PutItem": 1, "Query": 192}, write_units=1, sent=60_000, logged=350
+    {"GetItem": 2, "GetQueueAttributes": 2, "PutItem": 1, "Query": 96}, write_units=1, sent=30_500, logged=350
 )
 
 _WRITE_UNIT = 0.625e-6
@@ -48,9 +50,11 @@ _SECRET_MONTH = 0.40
 _ALARM_MONTH = 0.10
 _METRIC_MONTH = 0.30
 _QSTASH_MESSAGE = 10e-6
+#: An event source asks its queue with five long polls of 20 s at once, whether anything comes or not.
+_POLLS_A_MONTH = 5 * 3 * 60 * 24 * 30
 
 #: Assumed: how long a call of each function takes. A batch lasts as long as its slowest endpoint.
-_API_S, _BATCH_S, _TICK_S = 0.015, 0.25, 0.5
+_API_S, _BATCH_S, _TICK_S = 0.015, 0.25, 0.8
 _TICKS_A_MONTH = 30 * 24 * 60
 #: Assumed: the look reads each message and its state twice, 1.7 KB, and a read unit has 4 KB.
 _LOOK_READ_UNITS = 2 * 1.7 / 4
@@ -92,6 +96,7 @@ def a_month() -> Iterator[tuple[str, float]]:
         + logs(IDLE_TICK)
     )
     yield "ticks (assumed duration)", tick * _TICKS_A_MONTH
+    yield "two event sources that ask in vain", 2 * _POLLS_A_MONTH * _SQS_CALL
     yield "the token's secret", _SECRET_MONTH
     yield "two alarms and the metric of the ticks", 2 * _ALARM_MONTH + _METRIC_MONTH
 
@@ -100,6 +105,7 @@ def more() -> Iterator[tuple[str, float]]:
     """Dollars for one message more or other than plain."""
     yield "behind the HTTP API", _HTTP_API_CALL
     yield "with deduplication", writes(PUBLISH_DEDUPLICATED) - writes(PUBLISH)
+    yield "with a delay of more than 15 minutes", REMINDER_UNITS * _WRITE_UNIT
     yield (
         "for each retry",
         (

@@ -35,7 +35,8 @@ class Alarms(Construct):
         dead_bells = cloudwatch.Alarm(
             self,
             "DeadBells",
-            alarm_description="A function failed five times on one bell: its log says why.",
+            alarm_description="A bell was received five times and never done: the deliver functions failed (their logs"
+            " say why) or were throttled. Its message is not lost. Purge the queue of dead bells to end this.",
             metric=queues.dead.metric_approximate_number_of_messages_visible(period=Duration.minutes(1)),
             threshold=1,
             evaluation_periods=1,

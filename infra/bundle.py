@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import compileall
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -13,10 +15,13 @@ from aws_cdk import AssetHashType, BundlingOptions, DockerImage, ILocalBundling
 from aws_cdk import aws_lambda as lambda_
 
 FUNCTIONS = Path(__file__).parents[1] / "functions"
+#: Where a function finds its code.
+_IN_LAMBDA = "/var/task"
+_RUNTIME = (3, 13)
 #: What wheels are chosen for. Newer Lambda runtimes have a newer glibc than the first of these names.
 _LAMBDA = [
     *("--platform", "manylinux2014_aarch64", "--platform", "manylinux_2_28_aarch64"),
-    *("--implementation", "cp", "--python-version", "3.13", "--only-binary=:all:"),
+    *("--implementation", "cp", "--python-version", ".".join(map(str, _RUNTIME)), "--only-binary=:all:"),
 ]
 #: Parts of the package that only the local server uses.
 _LEFT_OUT = ("local", "embedded", "__pycache__")
@@ -25,6 +30,7 @@ _LEFT_OUT = ("local", "embedded", "__pycache__")
 def code(bundle_for: str) -> lambda_.Code:
     """`lambda`: for the functions' runtime. `host`: for this machine, whose interpreter an emulator runs them on."""
     platform = [] if bundle_for == "host" else _LAMBDA
+    compiled = bundle_for == "host" or sys.version_info[:2] == _RUNTIME
     return lambda_.Code.from_asset(
         str(FUNCTIONS),
         # By what goes in: the lock file pins the rest, and what is bundled already is not bundled again.
@@ -33,16 +39,17 @@ def code(bundle_for: str) -> lambda_.Code:
         bundling=BundlingOptions(
             image=DockerImage.from_registry("never-pulled"),
             # Never passed on, since nothing runs in a container: what it says is a part of the hash.
-            environment={"PLATFORM": " ".join(platform)},
-            local=_Pip(platform),
+            environment={"PLATFORM": " ".join(platform), "COMPILED": str(compiled)},
+            local=_Pip(platform, compiled),
         ),
     )
 
 
 @jsii.implements(ILocalBundling)
 class _Pip:
-    def __init__(self, platform: list[str]) -> None:
+    def __init__(self, platform: list[str], compiled: bool) -> None:
         self._platform = platform
+        self._compiled = compiled
 
     def try_bundle(self, output_dir: str, options: BundlingOptions) -> bool:
         """Raises CalledProcessError when pip fails, rather than to let the CDK look for Docker."""
@@ -67,6 +74,16 @@ class _Pip:
                 "REQUESTED",
             ):
                 path.unlink()
+        if self._compiled:
+            # Nothing can be written where a function runs, so each of its starts would compile everything. Without
+            # times and paths of this machine, so that the same sources make the same bytes.
+            compileall.compile_dir(
+                out,
+                quiet=1,
+                stripdir=output_dir,
+                prependdir=_IN_LAMBDA,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
         for path in [*out.rglob("*"), out]:
             os.utime(path, (0, 0))
         return True

@@ -31,8 +31,10 @@ def make_function(
     timeout: Duration,
     environment: Mapping[str, str],
     log_retention_days: int,
+    rings_itself: bool = False,
 ) -> lambda_.Function:
-    """It may write its log, and nothing else until `allow` says so."""
+    """It may write its log, and nothing else until `allow` says so. `rings_itself`: it sends to the queue that calls
+    it, each time for a reason that ends; Lambda would take a chain of short retries for a loop without end."""
     group = logs.LogGroup(
         scope, f"{name}-log", retention=_RETENTION[log_retention_days], removal_policy=RemovalPolicy.DESTROY
     )
@@ -51,7 +53,8 @@ def make_function(
         logging_format=lambda_.LoggingFormat.JSON,
         system_log_level_v2=lambda_.SystemLogLevel.WARN,
         role=role,
-        environment={**environment, "POWERTOOLS_SERVICE_NAME": name},
+        recursive_loop=lambda_.RecursiveLoop.ALLOW if rings_itself else None,
+        environment={**environment, "WAYPOST_FUNCTION": name},
     )
     allow(function, ["logs:CreateLogStream", "logs:PutLogEvents"], group.log_group_arn)
     return function

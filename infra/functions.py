@@ -59,9 +59,9 @@ class Functions(Construct):
         self.api = self._function("api", "on_http", Duration.seconds(29))
         self.api.add_environment("WAYPOST_TOKEN_SECRET", token.secret.secret_arn)
         allow(self.api, ["secretsmanager:GetSecretValue"], token.secret.secret_arn)
-        self.deliver = self._function("deliver", "on_queue", FAST)
+        self.deliver = self._function("deliver", "on_queue", FAST, rings_itself=True)
         self._hear(self.deliver, queues.fast, options.max_concurrency[0])
-        self.deliver_slow = self._function("deliver-slow", "on_queue", SLOW)
+        self.deliver_slow = self._function("deliver-slow", "on_queue", SLOW, rings_itself=True)
         self._hear(self.deliver_slow, queues.slow, options.max_concurrency[1])
         self.tick = self._function("tick", "on_minute", Duration.seconds(300))
         allow(self.tick, ["sqs:GetQueueAttributes"], queues.fast.queue_arn, queues.slow.queue_arn)
@@ -71,7 +71,7 @@ class Functions(Construct):
             blobs.may_write(function)
         blobs.outlives(self)
 
-    def _function(self, name: str, module: str, timeout: Duration) -> lambda_.Function:
+    def _function(self, name: str, module: str, timeout: Duration, *, rings_itself: bool = False) -> lambda_.Function:
         function = make_function(
             self,
             name,
@@ -80,6 +80,7 @@ class Functions(Construct):
             timeout=timeout,
             environment=self._environment,
             log_retention_days=self._options.log_retention_days,
+            rings_itself=rings_itself,
         )
         actions, partitions = _TABLE[name]
         allow(function, actions, self._table.table_arn, partitions=partitions)

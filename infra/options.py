@@ -53,8 +53,13 @@ def read_options(node: Node) -> Options:
     topic = given("alarm_topic")
     if topic and not re.fullmatch(r"arn:[^:\s]+:sns:[^:\s]+:[^:\s]+:[^:\s]+", topic):
         raise OptionError(f'alarm_topic is "{topic}", it must be the ARN of an SNS topic')
+    stage = _matching("stage", given("stage") or "dev", "[A-Za-z][A-Za-z0-9-]{0,40}", "letters, digits and -")
+    if stage.lower().startswith("prod") and stage != "prod":
+        raise OptionError(
+            f'stage is "{stage}", whose data nothing would protect: the stage that keeps its data is "prod"'
+        )
     return Options(
-        stage=_matching("stage", given("stage") or "dev", "[A-Za-z][A-Za-z0-9-]{0,40}", "letters, digits and -"),
+        stage=stage,
         bundle_for=_one_of("bundle_for", given("bundle_for") or "lambda", ("lambda", "host")),
         settings=_settings(given("settings") or "{}"),
         log_retention_days=int(

@@ -39,7 +39,7 @@ class WaypostStack(Stack):
         CfnOutput(
             self,
             "TokenCommand",
-            value="aws secretsmanager get-secret-value --query SecretString --output text --secret-id "
-            + token.secret.secret_arn,
+            value=f"aws secretsmanager get-secret-value --region {self.region} --query SecretString --output text"
+            f" --secret-id {token.secret.secret_arn}",
             description="Prints QSTASH_TOKEN",
         )

@@ -1,4 +1,4 @@
-"""Arrows point inward: entry points -> core <- engines, and wiring alone knows both."""
+"""Arrows point inward: entry points -> core <- engines, and the entry points alone know both."""
 
 from __future__ import annotations
 
@@ -66,6 +66,42 @@ def test_engines_know_the_ports_and_themselves() -> None:
             if name.startswith("waypost"):
                 known = name in _ENGINES_MAY or name.startswith("waypost.engines")
                 assert known, (file.name, name)
+
+
+#: What entry points and the stack know of the rules besides what `wiring` puts together: names, and no decisions.
+_ENTRY_POINTS_MAY = {
+    "waypost.api",
+    "waypost.core.accounts",
+    "waypost.core.deliver",
+    "waypost.core.errors",
+    "waypost.core.guard",
+    "waypost.core.message",
+    "waypost.core.policy",
+    "waypost.core.ports",
+    "waypost.on_aws",
+    "waypost.wiring",
+}
+_STACK_MAY = {"waypost.core.body", "waypost.core.policy", "waypost.wiring"}
+
+
+def test_entry_points_turn_events_into_calls() -> None:
+    found = sorted(PACKAGE.glob("on_*.py"))
+    assert len(found) == 5
+    for file in found:
+        for name in imports(file):
+            if name.startswith("waypost"):
+                assert name in _ENTRY_POINTS_MAY or name.startswith("waypost.engines."), (file.name, name)
+
+
+def test_wiring_knows_no_engine_and_no_entry_point() -> None:
+    for name in imports(PACKAGE / "wiring.py"):
+        assert not name.startswith("waypost") or name == "waypost.api" or name.startswith("waypost.core."), name
+
+
+def test_the_stack_knows_names_and_limits_alone() -> None:
+    for file in (PACKAGE.parents[1] / "infra").glob("*.py"):
+        for name in imports(file):
+            assert not name.startswith("waypost") or name in _STACK_MAY, (file.name, name)
 
 
 def test_nothing_but_the_programs_reads_the_environment() -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import math
+import os
 import random
 import time
 import uuid
@@ -25,7 +26,8 @@ from contract.aws import create_table
 from emulator import Emulator
 from journey.harness import Place, SinkProcess
 from waypost import on_aws, on_http, on_minute, on_queue
-from waypost.core.ids import place_of
+from waypost.core import ids
+from waypost.core.ids import make_message_id, place_of
 from waypost.core.message import partition_of
 
 TOKEN = "a-token-of-this-test"
@@ -51,6 +53,8 @@ class Seen(NamedTuple):
     sent: int
     #: Bytes of log lines, as CloudWatch bills them.
     logged: int
+    #: Those of the write units that are written by the batch: reminders.
+    batch_units: int
 
     def within(self, figure: Counted) -> bool:
         """Each count is at most its figure; what is missing is at most a read that a cache spared."""
@@ -101,7 +105,7 @@ class World:
         #: Reads that could have shown what stood before.
         self.inconsistent: list[str] = []
         self._calls: list[str] = []
-        self._units = self._sent = 0
+        self._units = self._batch_units = self._sent = 0
 
     def watch(self, function: on_aws.Function) -> None:
         """Counts the calls of the function's clients, and the write units of their items by DynamoDB's rule: a unit for
@@ -126,15 +130,57 @@ class World:
             self._units += units(json.loads(context["asked"]["body"])["Item"])
         elif model.name == "UpdateItem" and "Error" not in parsed:
             self._units += units(parsed["Attributes"])
+        elif model.name == "BatchWriteItem" and "Error" not in parsed:
+            [asked] = json.loads(context["asked"]["body"])["RequestItems"].values()
+            # What is deleted is a reminder, too: it has less than a kilobyte.
+            self._batch_units += sum(units(one["PutRequest"]["Item"]) if "PutRequest" in one else 1 for one in asked)
 
     def counted(self) -> Seen:
-        found = Seen(self._calls, self._units, self._sent, self.lines.size)
-        self._calls, self._units, self._sent, self.lines.size = [], 0, 0, 0
+        units_in_all = self._units + self._batch_units
+        found = Seen(self._calls, units_in_all, self._sent, self.lines.size, self._batch_units)
+        self._calls, self._units, self._sent, self.lines.size, self._batch_units = [], 0, 0, 0, 0
         return found
 
     def set_cursor(self, minute: int) -> None:
         item = {"pk": "cursor", "sk": "look", "v": 1, "minute": minute}
         self.tables.Table(self.environment["WAYPOST_TABLE"]).put_item(Item=item)
+
+    def aged(self, message_id: str, minutes: int) -> str:
+        """The message as if it had been accepted so long ago; returns the id that it then has."""
+        table = self.tables.Table(self.environment["WAYPOST_TABLE"])
+        now = time.time_ns() // 1_000_000
+        older = ids.Place(now // 60_000 - minutes, 0)
+        new_id = make_message_id(older, now, os.urandom)
+        place = place_of(message_id)
+        assert place
+        key = {"pk": partition_of(place), "sk": f"main#{message_id}"}
+        item = table.get_item(Key=key, ConsistentRead=True)["Item"]
+        table.delete_item(Key=key)
+        table.put_item(Item=item | {"pk": partition_of(older), "sk": f"main#{new_id}", "id": new_id})
+        self.set_cursor(older.minute - 1)
+        return new_id
+
+    def make_due(self, message_id: str) -> None:
+        """It, and its reminder, are due now."""
+        table = self.tables.Table(self.environment["WAYPOST_TABLE"])
+        now, ref = time.time_ns() // 1_000_000, f"main#{message_id}"
+        place = place_of(message_id)
+        assert place
+        table.update_item(
+            Key={"pk": partition_of(place), "sk": ref},
+            UpdateExpression="SET due = :now",
+            ExpressionAttributeValues={":now": now},
+        )
+        [reminder] = [one for one in table.scan(ConsistentRead=True)["Items"] if one.get("ref") == ref]
+        table.delete_item(Key={"pk": reminder["pk"], "sk": reminder["sk"]})
+        table.put_item(Item=reminder | {"sk": f"{now:015d}#{ref}", "at": now})
+
+    def damage(self, message_id: str) -> None:
+        place = place_of(message_id)
+        assert place
+        key = {"pk": partition_of(place), "sk": f"main#{message_id}"}
+        table = self.tables.Table(self.environment["WAYPOST_TABLE"])
+        table.update_item(Key=key, UpdateExpression="REMOVE #u", ExpressionAttributeNames={"#u": "url"})
 
     def end_lease(self, message_id: str) -> None:
         """An attempt that did not return is made again when its lease is over: that is now."""
@@ -244,6 +290,15 @@ def deliver(world: World, count: int = 1, patience_s: float = 30) -> dict[str, A
     return answer
 
 
+def tick(world: World) -> str:
+    """Returns what was printed."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        on_minute.handler({}, Context())
+    world.lines.add(printed.getvalue())
+    return printed.getvalue()
+
+
 def emptied(world: World) -> None:
     while world.bells(wait_s=0):
         pass
@@ -283,6 +338,8 @@ def test_a_deduplicated_message(world: World, sink: SinkProcess) -> None:
     accepted = world.counted()
     assert accepted.calls == ["PutItem", "PutItem", "SendMessageBatch"]
     assert accepted.within(cost.PUBLISH_DEDUPLICATED), accepted
+    deliver(world)
+    assert accepted.write_units + world.counted().write_units == 5
 
 
 def test_a_retried_message(world: World, sink: SinkProcess) -> None:
@@ -301,10 +358,27 @@ def test_a_delayed_message(world: World, sink: SinkProcess) -> None:
     emptied(world)
     publish(sink.place("ok").url, **{"upstash-delay": "10m"})
     assert world.counted().within(cost.PUBLISH)
-    publish(sink.place("ok").url, **{"upstash-delay": "1h"})
-    # Nothing rings so far ahead: the look gives it a reminder.
+
+
+def test_a_message_delayed_beyond_what_a_bell_carries(world: World, sink: SinkProcess) -> None:
+    emptied(world)
+    first = publish(sink.place("ok").url, **{"upstash-delay": "1h"})
+    # Nothing rings so far ahead.
     far = world.counted()
     assert (far.calls, far.write_units) == (["PutItem"], 2)
+    message_id = world.aged(first, minutes=10)
+    tick(world)  # gives it a reminder
+    reminded = world.counted()
+    assert reminded.batch_units == 1
+    world.make_due(message_id)
+    tick(world)  # rings, and moves the reminder on
+    moved = world.counted()
+    assert moved.batch_units == 2
+    deliver(world)
+    assert state_of(message_id) == "DELIVERED"
+    world.make_due(message_id)
+    tick(world)  # forgets it
+    assert reminded.batch_units + moved.batch_units + world.counted().batch_units == cost.REMINDER_UNITS
 
 
 def test_an_attempt_that_the_function_would_not_outlive_is_left_to_another(world: World, sink: SinkProcess) -> None:
@@ -398,6 +472,39 @@ def state_of(message_id: str) -> str:
     return str(json.loads(answer["body"]).get("state"))
 
 
+def test_a_bell_whose_message_cannot_be_read_comes_back_alone(world: World, sink: SinkProcess) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    broken, whole = publish(place.url), publish(place.url)
+    world.damage(broken)
+    records = [{"messageId": name, "body": f"main#{message_id}"} for name, message_id in (("1", broken), ("2", whole))]
+    assert on_queue.handler({"Records": records}, Context()) == {"batchItemFailures": [{"itemIdentifier": "1"}]}
+    assert arrived(place, 1) == [whole]
+    emptied(world)
+
+
+def test_the_tick_is_counted_under_the_name_that_the_alarm_watches(world: World) -> None:
+    [line] = [json.loads(line) for line in tick(world).splitlines() if "_aws" in line]
+    [metric] = line["_aws"]["CloudWatchMetrics"]
+    assert metric["Namespace"] == "Waypost"
+    assert metric["Dimensions"] == [["stage"]]
+    assert [one["Name"] for one in metric["Metrics"]] == ["Ticks"]
+    assert (line["stage"], line["Ticks"]) == ("dev", [1.0])
+
+
+def test_the_last_token_counts_while_the_secret_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_aws, "_TOKEN_S", 0.0)
+    lost = on_aws.Function({**world.environment, "WAYPOST_TOKEN_SECRET": "no-such-secret"})
+    reply = lost.run(lost.service.api.answer(on_http.read_call(event("GET", "/v2/keys"), lost.policy)))
+    assert reply.status == 503
+    lost._runner.close()
+    assert call("GET", "/v2/keys")["statusCode"] == 200
+    secrets = boto3.client("secretsmanager")
+    secrets.delete_secret(SecretId=world.environment["WAYPOST_TABLE"], ForceDeleteWithoutRecovery=True)
+    assert call("GET", "/v2/keys")["statusCode"] == 200
+    secrets.create_secret(Name=world.environment["WAYPOST_TABLE"], SecretString=TOKEN)
+
+
 def test_a_slow_message_rings_elsewhere(world: World, sink: SinkProcess) -> None:
     emptied(world)
     publish(sink.place("ok").url, **{"upstash-timeout": "90s"})
@@ -415,18 +522,12 @@ def test_a_bell_without_a_message_is_dropped_and_the_others_are_heard(world: Wor
 
 
 def test_a_tick_that_finds_nothing(world: World) -> None:
-    def tick() -> None:
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            on_minute.handler({}, Context())
-        world.lines.add(printed.getvalue())
-
     begun = counted = None
     while begun != minute_now():  # again if the minute turned meanwhile: then there was one more to look at
         begun = minute_now()
         world.set_cursor(begun - 4)
         world.counted()
-        tick()
+        tick(world)
         counted = world.counted()
     assert counted
     assert counted.within(cost.IDLE_TICK), counted

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -83,8 +85,6 @@ def test_an_id_never_gets_a_minute_that_was_looked_at() -> None:
 
 
 def test_the_life_of_what_is_unfinished_is_lengthened_with_its_body(tmp_path: Path) -> None:
-    import random
-
     body = random.Random(3).randbytes(30_000)
 
     async def test(desk: Desk) -> None:
@@ -115,6 +115,21 @@ def test_the_life_of_what_is_unfinished_is_lengthened_with_its_body(tmp_path: Pa
         item = await desk.table.get(message.key)
         assert item
         return [dict(item)]
+
+    with_desk(tmp_path, test)
+
+
+def test_a_body_that_is_gone_keeps_no_other_message_waiting(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        big = random.Random(4).randbytes(30_000)
+        ids = [await desk.publish({"Upstash-Delay": "30d"}, big if n == 3 else b"x") for n in range(6)]
+        shutil.rmtree(tmp_path / "blobs")
+        desk.rung.bells.clear()
+        for _ in range(30 * 24 * 2):
+            desk.clock.ms += 30 * MINUTE
+            while await desk.service.look.tick():
+                pass
+        assert {bell.ref for bell in desk.rung.bells} == {f"one#{message_id}" for message_id in ids}
 
     with_desk(tmp_path, test)
 

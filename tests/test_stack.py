@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ _LOGS = ["logs:CreateLogStream", "logs:PutLogEvents"]
 _HEAR = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
 _HEAR += ["sqs:ReceiveMessage"]
 _READ = ["s3:GetObject", "s3:ListBucket"]
+_TABLE, _BUCKET, _BLOBS = "TableItems4E2090AD", "BlobsBucket1038ED5D", "BlobsBucket1038ED5D/*"
+#: Wildcards in the resources of functions' roles, each with its reason. There may be three.
+_WILDCARDS = {_BLOBS: "an object's name is drawn when it is written; AWS has no other way to name all of one bucket"}
 #: All that each role may do.
 _MAY = {
     "api": [*_ITEMS, *_LOGS, *_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"],
@@ -35,6 +39,15 @@ _MAY = {
         *("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:Query"),
         *(*_READ, "s3:PutObject", "sqs:GetQueueAttributes", "sqs:SendMessage"),
     ],
+}
+
+_DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys"]
+#: The partitions of the table that each may touch.
+_PARTITIONS = {
+    "api": ["m#*", "due#*", "*#dedup#*", "*#keys", "cursor"],
+    "deliver": _DELIVER_PARTITIONS,
+    "deliver-slow": _DELIVER_PARTITIONS,
+    "tick": ["m#*", "due#*", "cursor"],
 }
 
 
@@ -55,7 +68,7 @@ def resources(template: Template, kind: str) -> dict[str, Any]:
 
 
 def service_of(function: dict[str, Any]) -> str:
-    return str(function["Properties"]["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"])
+    return str(function["Properties"]["Environment"]["Variables"]["WAYPOST_FUNCTION"])
 
 
 def statements_of(template: Template, function: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,10 +94,41 @@ def test_each_role_may_do_what_its_function_does_and_no_more(template: Template)
     assert all("ManagedPolicyArns" not in role["Properties"] for role in resources(template, "AWS::IAM::Role").values())
 
 
-def test_no_permission_is_for_any_resource(template: Template) -> None:
+def test_no_permission_is_for_any_resource_but_the_named_ones(template: Template) -> None:
+    found = set()
     for function in resources(template, "AWS::Lambda::Function").values():
         for statement in statements_of(template, function):
-            assert "*" not in listed(statement["Resource"]), statement
+            assert all("*" not in action for action in listed(statement["Action"])), statement
+            found |= {named(one) for one in listed(statement["Resource"]) if "*" in json.dumps(one)}
+    assert found == set(_WILDCARDS)
+    assert len(_WILDCARDS) <= 3
+
+
+def named(resource: Any) -> str:
+    """The logical id that an ARN is of, with what stands behind it."""
+    match resource:
+        case {"Fn::GetAtt": [name, "Arn"]} | {"Ref": name}:
+            return str(name)
+        case {"Fn::Join": ["", [{"Fn::GetAtt": [name, "Arn"]}, rest]]}:
+            return f"{name}{rest}"
+    raise AssertionError(f"{resource} is no resource of this stack")
+
+
+def test_each_role_reaches_its_own_resources_alone(template: Template) -> None:
+    for function in resources(template, "AWS::Lambda::Function").values():
+        service = service_of(function)
+        for statement in statements_of(template, function):
+            kinds = {action.partition(":")[0] for action in listed(statement["Action"])}
+            reached = {named(one) for one in listed(statement["Resource"])}
+            assert len(kinds) == 1, statement
+            allowed = {
+                "dynamodb": {_TABLE},
+                "s3": {_BUCKET, _BLOBS},
+                "sqs": {"QueuesFast4D64B2C2", "QueuesSlowBF74C2CE"},
+                "logs": {function["Properties"]["LoggingConfig"]["LogGroup"]["Ref"]},
+                "secretsmanager": {"TokenSecretADE41DCA"},
+            }[kinds.pop()]
+            assert reached <= allowed, (service, statement)
 
 
 def test_partitions_are_parted_where_functions_differ(template: Template) -> None:
@@ -95,19 +139,22 @@ def test_partitions_are_parted_where_functions_differ(template: Template) -> Non
             one for one in statements_of(template, function) if any("dynamodb" in a for a in listed(one["Action"]))
         ]
         keys = on_table["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
-        assert ("cursor" in keys) == (service_of(function) in ("api", "tick"))
-        assert ("*#dlq#*" in keys) == service_of(function).startswith("deliver")
+        assert sorted(keys) == sorted(_PARTITIONS[service_of(function)])
 
 
-def test_names_that_hold_data_never_change(template: Template) -> None:
-    kinds = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue")
+def test_names_that_hold_data_or_that_users_know_never_change(template: Template) -> None:
+    kinds = ("AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SQS::Queue", "AWS::SecretsManager::Secret")
+    kinds += ("AWS::Lambda::Url", "AWS::ApiGatewayV2::Api")
     found = sorted(name for kind in kinds for name in resources(template, kind))
     assert found == [
         "BlobsBucket1038ED5D",
+        "DoorHttpApi0AA996A8",
+        "FunctionsapiFunctionUrlFAC0C4EB",
         "QueuesDeadC0E868EF",
         "QueuesFast4D64B2C2",
         "QueuesSlowBF74C2CE",
         "TableItems4E2090AD",
+        "TokenSecretADE41DCA",
     ]
 
 
@@ -123,8 +170,55 @@ def test_a_queue_hides_a_bell_while_its_function_may_run(template: Template) -> 
         assert queue["VisibilityTimeout"] >= function["Timeout"]
         assert properties["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
         assert properties["BatchSize"] == 10
-        assert properties["ScalingConfig"]["MaximumConcurrency"] in (5, 2)
         assert queue["RedrivePolicy"]["maxReceiveCount"] == 5
+
+
+def test_each_queue_has_functions_as_many_as_its_option_says(template: Template, tmp_path: Path) -> None:
+    assert concurrency(template) == {"QueuesFast4D64B2C2": 5, "QueuesSlowBF74C2CE": 2}
+    other = synthesised(tmp_path, max_concurrency_fast="20", max_concurrency_slow="7")
+    assert concurrency(other) == {"QueuesFast4D64B2C2": 20, "QueuesSlowBF74C2CE": 7}
+
+
+def concurrency(template: Template) -> dict[str, int]:
+    return {
+        source["Properties"]["EventSourceArn"]["Fn::GetAtt"][0]: source["Properties"]["ScalingConfig"][
+            "MaximumConcurrency"
+        ]
+        for source in resources(template, "AWS::Lambda::EventSourceMapping").values()
+    }
+
+
+def test_who_rings_the_queue_that_calls_him_is_no_endless_loop(template: Template) -> None:
+    for function in resources(template, "AWS::Lambda::Function").values():
+        allowed = function["Properties"].get("RecursiveLoop") == "Allow"
+        assert allowed == service_of(function).startswith("deliver")
+
+
+def test_bodies_are_private_and_dropped_by_their_class(template: Template) -> None:
+    [bucket] = resources(template, "AWS::S3::Bucket").values()
+    rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
+    assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules} == {"30/": 31, "120/": 121, "400/": 401}
+    assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
+    template.has_resource_properties(
+        "AWS::S3::BucketPolicy",
+        {
+            "PolicyDocument": {
+                "Statement": Match.array_with(
+                    [Match.object_like({"Effect": "Deny", "Condition": {"Bool": {"aws:SecureTransport": "false"}}})]
+                )
+            }
+        },
+    )
+
+
+def test_the_token_is_drawn_by_the_account(template: Template) -> None:
+    [secret] = resources(template, "AWS::SecretsManager::Secret").values()
+    assert "SecretString" not in secret["Properties"]
+    assert secret["Properties"]["GenerateSecretString"]["PasswordLength"] >= 32
+    command = json.dumps(template.find_outputs("TokenCommand"))
+    assert "get-secret-value" in command
+    assert "--region" in command
+    assert "TokenSecretADE41DCA" in command
 
 
 def test_functions_are_small_logged_and_told_the_settings(template: Template) -> None:
@@ -140,8 +234,19 @@ def test_functions_are_small_logged_and_told_the_settings(template: Template) ->
 
 def test_a_tick_that_stops_is_an_alarm(template: Template) -> None:
     template.has_resource_properties(
-        "AWS::CloudWatch::Alarm", {"MetricName": "Ticks", "Namespace": "Waypost", "TreatMissingData": "breaching"}
+        "AWS::CloudWatch::Alarm",
+        {
+            "MetricName": "Ticks",
+            "Namespace": "Waypost",
+            "Dimensions": [{"Name": "stage", "Value": "dev"}],
+            "ComparisonOperator": "LessThanThreshold",
+            "TreatMissingData": "breaching",
+        },
     )
+    for function in resources(template, "AWS::Lambda::Function").values():
+        names = function["Properties"]["Environment"]["Variables"]
+        # Powertools would make dimensions of its own variables, and another metric with them.
+        assert not [name for name in names if name.startswith("POWERTOOLS_")]
     template.has_resource_properties("AWS::Events::Rule", {"ScheduleExpression": "rate(1 minute)"})
 
 
@@ -177,6 +282,7 @@ def test_alarms_are_sent_to_the_topic_that_is_named(template: Template, tmp_path
     ("name", "value"),
     [
         ("stage", "my stage"),
+        ("stage", "production"),
         ("bundle_for", "docker"),
         ("log_retention_days", "2"),
         ("max_concurrency_fast", "1"),
@@ -229,6 +335,8 @@ def test_two_syntheses_are_the_same_byte_for_byte(tmp_path: Path) -> None:
     assert (sorted(same), different, missing) == (sorted(names), [], [])
 
 
-def test_nothing_is_looked_up(template: Template) -> None:
-    assert not resources(template, "Custom::AWS")
-    assert "000000000000" not in str(template.to_json())
+def test_nothing_is_looked_up_and_no_account_is_named(template: Template, tmp_path: Path) -> None:
+    synthesised(tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert "missing" not in manifest
+    assert manifest["artifacts"]["Waypost"]["environment"] == "aws://unknown-account/unknown-region"

@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+from botocore.exceptions import BotoCoreError, ClientError
 
 from waypost.core.accounts import Tokens
 from waypost.core.guard import Guard, is_address
-from waypost.core.ports import Ports
+from waypost.core.ports import Ports, Unavailable
 from waypost.engines.aws.clients import make_client
 from waypost.engines.aws.dynamo import DynamoTable
 from waypost.engines.aws.s3 import S3Blobs
@@ -27,9 +28,11 @@ from waypost.engines.transport import HttpSender
 from waypost.wiring import Service, assemble, read_networks, read_policy
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 _ACCOUNT = "main"
-_SHARDS = 64
+#: Of a minute's messages, and of the reminders: each takes 1,000 write units a second, and each is read every minute.
+_SHARDS = 32
 #: DynamoDB's writes are paid by the kilobyte.
 _COMPRESS_FROM = 512
 _THREADS = 16
@@ -39,27 +42,36 @@ _TOKEN_MISS_S = 10.0
 
 
 class SecretTokens(Tokens):
-    """The token that a secret holds. A new one is known within a minute."""
+    """The token that a secret holds. A new one is known within a minute; while the secret can't be read, the last one
+    counts."""
 
     def __init__(self, secret: str) -> None:
         super().__init__({})
         self._secret = secret
         self._client: Any = None
+        self._known = False
         self._read_s = float("-inf")
 
     def account(self, token: str) -> str | None:
-        found = super().account(token) if self._age_s() < _TOKEN_S else None
-        if found is None and self._age_s() >= _TOKEN_MISS_S:
+        """Raises Unavailable if no token is known because the secret could never be read."""
+        found = super().account(token)
+        age_s = time.monotonic() - self._read_s
+        if age_s >= _TOKEN_S or (found is None and age_s >= _TOKEN_MISS_S):
             self._read()
             found = super().account(token)
         return found
 
-    def _age_s(self) -> float:
-        return time.monotonic() - self._read_s
-
     def _read(self) -> None:
-        self._client = self._client or make_client("secretsmanager")
-        self.accept({self._client.get_secret_value(SecretId=self._secret)["SecretString"].strip(): _ACCOUNT})
+        try:
+            self._client = self._client or make_client("secretsmanager")
+            text = self._client.get_secret_value(SecretId=self._secret)["SecretString"]
+        except (BotoCoreError, ClientError) as failed:
+            _log.warning("the token can't be read", exc_info=True)
+            if not self._known:
+                raise Unavailable("the token can't be read") from failed
+        else:
+            self.accept({text.strip(): _ACCOUNT})
+            self._known = True
         self._read_s = time.monotonic()
 
 
@@ -69,8 +81,8 @@ class Function:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._runner = asyncio.Runner()
         self._stage = environment.get("WAYPOST_STAGE", "dev")
-        self.log = _logger(environment.get("POWERTOOLS_SERVICE_NAME", "waypost"))
-        self.policy = replace(read_policy(environment), shards=_SHARDS, compress_from=_COMPRESS_FROM)
+        self.log = _logger(environment.get("WAYPOST_FUNCTION", "waypost"))
+        self.policy = replace(read_policy(environment), shards=_SHARDS, compress_from=_COMPRESS_FROM, fresh=0)
         guard = Guard(read_networks(environment), never=_runtime_api(environment))
         threads = ThreadPoolExecutor(_THREADS, "aws")
         self.sender = HttpSender(guard)

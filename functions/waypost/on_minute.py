@@ -8,8 +8,8 @@ from typing import Any
 
 from waypost.on_aws import Function, function
 
-#: A tick that had more to ring than it may goes on while the function has so long, and leaves the rest to the next.
-_ENOUGH_MS = 30_000
+#: A tick that had more to ring than it may goes on for so long, and leaves the rest to the next, which comes then.
+_LONG_ENOUGH_MS = 50_000
 
 
 def handler(event: Mapping[str, Any], context: Any) -> None:
@@ -17,7 +17,8 @@ def handler(event: Mapping[str, Any], context: Any) -> None:
 
 
 async def tick(here: Function, left_ms: Any) -> None:
-    while await here.service.look.tick() and left_ms() > _ENOUGH_MS:
+    until_ms = left_ms() - _LONG_ENOUGH_MS
+    while await here.service.look.tick() and left_ms() > until_ms:
         await asyncio.sleep(1)
     here.log.info("tick")
     # Its absence is what the alarm waits for.

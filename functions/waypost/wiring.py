@@ -35,7 +35,7 @@ class Service:
 
 
 def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Service:
-    looked, fresh = Looked(), Fresh()
+    looked, fresh = Looked(), Fresh(policy.fresh)
     keys = KeyStore(ports)
     acceptor = Acceptor(ports, policy, looked)
     publisher = Publisher(ports, policy, looked, fresh, acceptor)

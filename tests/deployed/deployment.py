@@ -84,7 +84,7 @@ class Deployment(Client):
         """The functions' names in this stack, by what the stack calls their service."""
         found = {}
         for function in self.functions.list_functions()["Functions"]:
-            service = function.get("Environment", {}).get("Variables", {}).get("POWERTOOLS_SERVICE_NAME")
+            service = function.get("Environment", {}).get("Variables", {}).get("WAYPOST_FUNCTION")
             if service:
                 found[service] = function["FunctionName"]
         return found

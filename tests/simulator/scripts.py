@@ -6,8 +6,9 @@ import asyncio
 import random
 from collections.abc import Awaitable
 
-from simulator.history import History, Script, Spec
-from simulator.world import FAULTS
+from simulator.cloud import HOUR_S
+from simulator.history import MODES, History, Script, Spec
+from simulator.world import Ticks
 
 
 async def together(*work: Awaitable[object]) -> None:
@@ -49,7 +50,7 @@ async def retried(history: History) -> None:
 
 
 async def retried_after_the_look(history: History) -> None:
-    told = await history.publish(Spec("a", delay_s=400, fails=3, retries=4))
+    told = await history.publish(Spec("a", delay_s=380, fails=3, retries=4))
     if told:
         await history.watch(told.message_id, 45)
 
@@ -145,29 +146,80 @@ async def frozen_beyond_the_lease(history: History) -> None:
         await history.watch(told.message_id, 30)
 
 
-SCRIPTS: dict[str, Script] = {
-    script.__name__: script
-    for script in (
-        plain,
-        large,
-        dedup,
-        late_dedup,
-        retried,
-        retried_after_the_look,
-        exhausted,
-        cancelled_early,
-        cancelled_at_work,
-        cancelled_between_retries,
-        far_delay,
-        farther_delay,
-        early_bell,
-        power_cut_before_the_look,
-        power_cut_at_work,
-        store_busy_at_the_settle,
-        store_busy_before_the_request,
-        frozen_beyond_the_lease,
-    )
-}
+async def no_ticks_at_first(history: History) -> None:
+    """When the first comes, both looks at these messages' minute are overdue. No bell carries the second one."""
+    history.world.ticks = Ticks(missing_s=(0, HOUR_S))
+    await together(history.publish(Spec("a", fails=1)), history.publish(Spec("b", delay_s=1200)))
+    await asyncio.sleep(HOUR_S + 90)
+
+
+async def no_ticks_after_the_look(history: History) -> None:
+    """The message's time and its reminder's have long passed when the next one comes, which reads eventually."""
+    history.world.ticks = Ticks(missing_s=(300, 300 + HOUR_S))
+    history.world.arm("table.get_many", "items_absent")
+    await history.publish(Spec("a", delay_s=1200))
+    await asyncio.sleep(HOUR_S + 390)
+
+
+async def ticks_far_apart(history: History) -> None:
+    history.world.ticks = Ticks(apart_s=119)
+    await retried_after_the_look(history)
+
+
+async def ticks_twice(history: History) -> None:
+    history.world.ticks = Ticks(at_once=2)
+    await far_delay(history)
+
+
+async def slow_endpoint(history: History) -> None:
+    """Its bells have a queue of their own; one that comes to the wrong queue goes there too."""
+    told = await history.publish(Spec("a", delay_s=10, fails=1, timeout_s=120))
+    if told:
+        await asyncio.sleep(10)
+        history.world.bell_rings(f"acct#{told.message_id}", history.world.epoch)
+        await asyncio.sleep(20)
+
+
+async def a_batch(history: History) -> None:
+    """Bells that come together are handed over together, and die together."""
+    await together(*(history.publish(Spec(tag, delay_s=10)) for tag in "abc"))
+    await asyncio.sleep(20)
+
+
+def _named(*scripts: Script) -> dict[str, Script]:
+    return {script.__name__: script for script in scripts}
+
+
+_CLOUD = _named(
+    no_ticks_at_first,
+    no_ticks_after_the_look,
+    ticks_far_apart,
+    ticks_twice,
+    slow_endpoint,
+    a_batch,
+)
+_ALL = _named(
+    plain,
+    large,
+    dedup,
+    late_dedup,
+    retried,
+    retried_after_the_look,
+    exhausted,
+    cancelled_early,
+    cancelled_at_work,
+    cancelled_between_retries,
+    far_delay,
+    farther_delay,
+    early_bell,
+    power_cut_before_the_look,
+    power_cut_at_work,
+    store_busy_at_the_settle,
+    store_busy_before_the_request,
+    frozen_beyond_the_lease,
+)
+#: By mode.
+SCRIPTS: dict[str, dict[str, Script]] = {"machine": _ALL, "fleet": _ALL, "cloud": _ALL | _CLOUD}
 
 
 def drawn(seed: int, messages: int = 20) -> Script:
@@ -204,13 +256,14 @@ def drawn(seed: int, messages: int = 20) -> Script:
         )
 
     async def script(history: History) -> None:
+        history.world.ticks = rng.choice(history.world.ticks_drawn)
         await together(*(one(history, number) for number in range(messages)))
 
     return script
 
 
-def drawn_faults(seed: int, count: int, calls: int = 350) -> dict[int, str]:
+def drawn_faults(seed: int, mode: str, count: int, calls: int = 350) -> dict[int, str]:
     rng = random.Random(f"faults {seed}")
     # Without those of the blobs: not every history has one.
-    kinds = [kind for port, own in FAULTS.items() if port != "blobs" for kind in own] + ["commit_fails"]
+    kinds = [kind for port, own in MODES[mode].faults.items() if port != "blobs" for kind in own]
     return {number: rng.choice(kinds) for number in rng.sample(range(10, calls), count)}

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from simulator.enumeration import enumerate_faults
+from simulator.enumeration import histories
 from waypost.core import deliver, look, publish
 from waypost.core.cursor import move_cursor
+from waypost.core.deliver import Attempt, Deliverer
 from waypost.core.look import Look
-from waypost.core.ports import Delete, Present
+from waypost.core.ports import Delete, Key, Present
 from waypost.engines.embedded.table import EmbeddedTable
 
-
-def objections(*names: str, machine: bool = False) -> list[str]:
-    found: list[str] = []
-    for name in names:
-        try:
-            found += enumerate_faults(name, machine)[1]
-        except AssertionError as wrong:
-            found.append(str(wrong))
-        if found:
-            break
-    return found
+MODES = pytest.mark.parametrize("mode", ["fleet", "cloud"])
 
 
-def test_a_settle_without_the_token_check(monkeypatch: pytest.MonkeyPatch) -> None:
+def objections(mode: str, *names: str) -> list[str]:
+    """The first that there are."""
+    return next((found for name in names for _, history in histories(name, mode) if (found := history.check())), [])
+
+
+@MODES
+def test_a_settle_without_the_token_check(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(deliver, "settle_condition", lambda state: Present("state"))
-    assert objections("retried", "cancelled_between_retries")
+    assert objections(mode, "retried", "cancelled_between_retries")
 
 
-def test_a_dedup_loser_that_does_not_help(monkeypatch: pytest.MonkeyPatch) -> None:
+@MODES
+def test_a_dedup_loser_that_does_not_help(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     async def nothing(self: object, message: object, watch: object) -> None:
         pass
 
     monkeypatch.setattr(publish.Publisher, "_help", nothing)
-    assert objections("dedup")
+    assert objections(mode, "dedup")
 
 
-def test_a_reminder_deleted_before_the_new_one_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
+@MODES
+def test_a_reminder_deleted_before_the_new_one_is_written(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     async def delete_first(self: Look, moves: list[tuple[Any, Any]], bells: list[Any]) -> None:
         moved = [(item, new) for item, new in moves if look._key(item) != new.key]
         if moved:
@@ -49,10 +50,11 @@ def test_a_reminder_deleted_before_the_new_one_is_written(monkeypatch: pytest.Mo
             await self._ports.doorbell.ring(bells)
 
     monkeypatch.setattr(Look, "_move_reminders", delete_first)
-    assert objections("farther_delay")
+    assert objections(mode, "farther_delay")
 
 
-def test_a_cursor_moved_before_the_reminders(monkeypatch: pytest.MonkeyPatch) -> None:
+@MODES
+def test_a_cursor_moved_before_the_reminders(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     async def cursor_first(self: Look, seen: int, last: int) -> bool:
         self._looked.minute = max(self._looked.minute, last)
         if not await move_cursor(self._ports, seen, last):
@@ -62,12 +64,13 @@ def test_a_cursor_moved_before_the_reminders(monkeypatch: pytest.MonkeyPatch) ->
         return True
 
     monkeypatch.setattr(Look, "_advance", cursor_first)
-    assert objections("far_delay")
+    assert objections(mode, "far_delay")
 
 
-def test_no_reminder_before_a_late_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+@MODES
+def test_no_reminder_before_a_late_retry(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(deliver, "needs_reminder", lambda *facts: False)
-    assert objections("retried_after_the_look")
+    assert objections(mode, "retried_after_the_look")
 
 
 def test_an_answer_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,4 +80,39 @@ def test_an_answer_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
         return await write(self, one, relaxed=True)
 
     monkeypatch.setattr(EmbeddedTable, "write", relaxed)
-    assert objections("plain", machine=True)
+    assert objections("machine", "plain")
+
+
+def test_a_publisher_that_does_not_open_the_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(ports: object, looked: object) -> None:
+        pass
+
+    monkeypatch.setattr(publish, "open_cursor", nothing)
+    assert objections("cloud", "no_ticks_at_first")
+
+
+def test_an_eventual_read_that_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = Look._messages
+
+    async def believing(self: Look, refs: list[str]) -> Any:
+        async def absent(key: Key) -> None:
+            pass
+
+        table = SimpleNamespace(get_many=self._ports.table.get_many, get=absent)
+        ports = SimpleNamespace(table=table, clock=self._ports.clock)
+        return await messages(SimpleNamespace(_ports=ports), refs)
+
+    monkeypatch.setattr(Look, "_messages", believing)
+    assert objections("cloud", "no_ticks_after_the_look")
+
+
+@MODES
+def test_a_settle_that_is_not_repeated(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    settle = Deliverer._settle
+
+    async def once(self: Deliverer, attempt: Attempt, *what: Any) -> Any:
+        # It is repeated until the lease ends.
+        return await settle(self, Attempt(attempt.message, replace(attempt.state, lease_ms=0)), *what)
+
+    monkeypatch.setattr(Deliverer, "_settle", once)
+    assert objections(mode, "plain")

@@ -11,9 +11,9 @@ import json
 import random
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from simulator.loop import SimLoop
 from support import given_body
@@ -21,7 +21,7 @@ from waypost.api import Call, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
-from waypost.core.ports import Answer, Bell, Busy, Key, NoAnswer, Outgoing, Ports, Unavailable
+from waypost.core.ports import Answer, Bell, Busy, Key, NoAnswer, Outgoing, Ports, Table, Unavailable
 from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.table import EmbeddedTable, Row
 from waypost.wiring import Service, assemble
@@ -35,21 +35,20 @@ STEP_MS = 600_000
 
 _actor: contextvars.ContextVar[Actor] = contextvars.ContextVar("actor")
 
-#: Faults by port; those of `*` can strike any call.
-FAULTS: dict[str, tuple[str, ...]] = {
+Faults = Mapping[str, tuple[str, ...]]
+#: Faults by port, or by one port's verb; those of `*` can strike any call.
+FAULTS: Faults = {
     "*": ("kill_before", "kill_after", "freeze_before", "freeze_after", "clock_forward", "clock_back"),
     "table": ("busy", "answer_lost"),
-    "doorbell": ("bells_lost", "bells_doubled", "bells_late", "not_taken"),
+    "doorbell.ring": ("bells_lost", "bells_doubled", "bells_late", "not_taken"),
     "sender": ("answer_lost",),
     "blobs": ("unavailable",),
+    "store": ("commit_fails",),
 }
 #: After one of these an attempt may be made once more than the retries allow.
 CRASHES = {"kill_before", "kill_after", "freeze_before", "freeze_after", "clock_forward", "clock_back", "commit_fails"}
-
-
-def faults_of(site: str) -> tuple[str, ...]:
-    port = site.split()[-1].split(".")[0]
-    return FAULTS["*"] + FAULTS.get(port, ())
+#: One of these alone makes nothing later than a tick.
+HARMLESS = {"busy", "items_absent", "items_old", "half_written", *FAULTS["doorbell.ring"]}
 
 
 @dataclass(eq=False)
@@ -57,7 +56,24 @@ class Actor:
     """Whoever makes port calls: one request, one delivery, one tick. It can die, and then never comes back."""
 
     role: str
+    freeze_s: float = FREEZE_S
     dead: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True)
+class Ticks:
+    apart_s: float = 60.0
+    at_once: int = 1
+    #: None comes from the one second of the history to the other.
+    missing_s: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass
+class Here:
+    """One process, or one environment of a function: what it keeps from call to call."""
+
+    ports: Ports
+    service: Service
 
 
 @dataclass
@@ -123,13 +139,15 @@ class SimStore:
 
 
 class SimTablePort:
-    def __init__(self, world: World, table: EmbeddedTable) -> None:
+    def __init__(self, world: World, table: Table) -> None:
         self._world, self._table = world, table
 
     async def get(self, key: Key) -> Any:
         return await self._world.call("table.get", lambda: self._table.get(key))
 
     async def get_many(self, keys: Sequence[Key]) -> Any:
+        if not keys:
+            return []  # which no engine goes anywhere for
         return await self._world.call("table.get_many", lambda: self._table.get_many(keys))
 
     async def write(self, one: Any, *, relaxed: bool = False) -> Any:
@@ -154,23 +172,21 @@ class SimDoorbell:
         return int(await self._world.call("doorbell.ring", lambda: self._ring(bells)))
 
     async def _ring(self, bells: Sequence[Bell]) -> int:
-        fault = self._world.bell_fault
-        self._world.bell_fault = ""
+        fault = self._world.take_fault()
         if fault == "not_taken":
             return len(bells)
-        for bell in bells:
-            delay_s = bell.delay_ms / 1000
-            if fault == "bells_lost":
-                self._world.bells_lost += 1
-                continue
-            late = 300.0 if fault == "bells_late" else 0.0
-            for _ in range(2 if fault == "bells_doubled" else 1):
-                self._world.loop.call_later(delay_s + late, self._world.bell_rings, bell.ref, self._world.epoch)
-        return 0
+        if fault == "bells_lost":
+            return 0
+        late_s = 300.0 if fault == "bells_late" else 0.0
+        taken = [self._world.take_bell(bell, late_s) for bell in bells]
+        if fault == "bells_doubled":
+            for bell in bells:
+                self._world.take_bell(bell, late_s)
+        return taken.count(False)
 
     async def backlog(self) -> int:
         async def count() -> int:
-            return len(self._world.bells)
+            return self._world.backlog()
 
         return int(await self._world.call("doorbell.backlog", count))
 
@@ -220,30 +236,34 @@ class SimClock:
 
 
 class World:
-    """`machine`: everything is one process that dies as a whole, memory and bells with it. Otherwise a fleet: requests,
-    deliveries and ticks die one by one, share the table alone, and nobody knows of boots."""
+    """A fleet: requests, deliveries and ticks die one by one, share the table alone, and nobody knows of boots."""
 
-    def __init__(self, seed: int, *, machine: bool, plan: dict[int, str] | None = None) -> None:
+    #: Whether everything is one process that dies as a whole, memory and bells with it.
+    machine: ClassVar[bool] = False
+    faults: ClassVar[Faults] = FAULTS
+    #: What a drawn history chooses from.
+    ticks_drawn: ClassVar[Sequence[Ticks]] = (Ticks(),)
+
+    def __init__(self, seed: int, plan: dict[int, str] | None = None) -> None:
         self.rng = random.Random(seed)
         self.loop = SimLoop(random.Random(self.rng.random()))
-        self.machine = machine
         #: Fault by the number of the port call that it strikes.
         self.plan = dict(sorted((plan or {}).items()))
         #: (part of a site, fault, calls to let pass): a history's own faults, besides the plan's.
         self._armed: list[tuple[str, str, int]] = []
         self.calls = 0
+        #: The calls' sites, as long as faults may strike.
         self.sites: list[str] = []
         self.injected: Counter[tuple[str, str]] = Counter()
         self.step_ms = 0
         self.epoch = 0
         self.bells: list[str] = []
-        self.bells_lost = 0
-        self.bell_fault = ""
+        self._port_fault = ""
         #: What the core raised and should not have.
         self.errors: list[str] = []
         self.blobs: dict[str, bytes] = {}
         self.arrivals: list[Arrival] = []
-        self.policy = Policy(shards=1 if machine else 3)
+        self.policy = Policy(shards=1 if self.machine else 3)
         self.alive: set[Actor] = set()
         self.tasks: list[asyncio.Task[Any]] = []
         self._bell_rang = asyncio.Event()
@@ -251,6 +271,7 @@ class World:
         #: As the real server does, nothing is served before the look's cursor and the keys are there.
         self.opened = asyncio.Event()
         self.clock = SimClock(self)
+        self.ticks = Ticks()
         self.faults_armed = True
 
     # Life ------------------------------------------------------------------------------------------------------------
@@ -266,25 +287,25 @@ class World:
 
     def _boot(self) -> None:
         self.table = EmbeddedTable(self.store, strict=True)
-        policy = dataclasses.replace(self.policy, boot=f"boot{self.epoch}" if self.machine else "")
+        self.policy = dataclasses.replace(self.policy, boot=f"boot{self.epoch}" if self.machine else "")
+        one = self.make_here()
+        self._here = {role: one if self.machine else self.make_here() for role in ("api", "worker", "tick", "start")}
 
-        def service() -> Service:
-            ports = Ports(
-                SimTablePort(self, self.table),
-                SimDoorbell(self),
-                SimBlobs(self),
-                SimSender(self),
-                self.clock,
-                self._randomness.randbytes,
-            )
-            return assemble(ports, policy, Tokens({ACCOUNT.token: ACCOUNT.name}), Guard(["127.0.0.0/8"]))
+    def make_here(self) -> Here:
+        ports = Ports(
+            SimTablePort(self, self.table),
+            SimDoorbell(self),
+            SimBlobs(self),
+            SimSender(self),
+            self.clock,
+            self._randomness.randbytes,
+        )
+        tokens = Tokens({ACCOUNT.token: ACCOUNT.name})
+        return Here(ports, assemble(ports, self.policy, tokens, Guard(["127.0.0.0/8"])))
 
-        one = service()
-        self.services = {role: one if self.machine else service() for role in ("api", "worker", "tick", "start")}
-
-    async def _open(self) -> bool:
-        await self.services["start"].look.open()
-        await self.services["start"].keys.open(ACCOUNT)
+    async def _open(self, here: Here) -> bool:
+        await here.service.look.open()
+        await here.service.keys.open(ACCOUNT)
         return True
 
     def cut(self) -> None:
@@ -310,21 +331,24 @@ class World:
     async def _recover(self, epoch: int) -> None:
         while self.epoch == epoch:
             try:
-                if not self.opened.is_set() and await self.as_actor("start", self._open):
+                if not self.opened.is_set() and await self.invoke("start", self._open):
                     self.opened.set()
-                if self.opened.is_set() and await self.as_actor("start", self._look_again):
+                if self.opened.is_set() and await self.invoke("start", self._look_again):
                     return
             except (Busy, Unavailable):
                 pass
             await asyncio.sleep(1)
 
-    async def _look_again(self) -> bool:
-        await self.services["start"].look.recover()
+    async def _look_again(self, here: Here) -> bool:
+        await here.service.look.recover()
         return True
 
-    async def as_actor(self, role: str, work: Callable[[], Awaitable[Any]]) -> Any:
+    async def invoke(self, role: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        """One call's work, where this role's calls are done; None if it died of it."""
+        return await self.as_actor(Actor(role), functools.partial(work, self._here[role]))
+
+    async def as_actor(self, actor: Actor, work: Callable[[], Awaitable[Any]]) -> Any:
         """Does the work as somebody who may die of it; None if he did."""
-        actor = Actor(role)
         self.alive.add(actor)
         context = contextvars.copy_context()
         context.run(_actor.set, actor)
@@ -342,7 +366,7 @@ class World:
         died.cancel()
         error = task.exception()
         if error and not isinstance(error, (Busy, Unavailable)):
-            self.errors.append(f"{role}: {error!r}")
+            self.errors.append(f"{actor.role}: {error!r}")
             return None
         return task.result()
 
@@ -352,9 +376,10 @@ class World:
         actor = _actor.get()
         number, self.calls = self.calls, self.calls + 1
         site = f"{actor.role} {sys._getframe(2).f_code.co_qualname} {verb}"
-        self.sites.append(site)
-        fault = self._planned_fault(number, site) or self._armed_fault(site)
-        if fault and fault in faults_of(site):
+        if self.faults_armed:
+            self.sites.append(site)
+        fault = (self._planned_fault(number, site) or self._armed_fault(site)) if self.faults_armed else ""
+        if fault and fault in self.faults_of(site):
             self.injected[site, fault] += 1
         elif fault == "commit_fails":
             self.store.fail_next += 1
@@ -367,7 +392,7 @@ class World:
         if fault == "kill_before":
             await self._kill(actor)
         elif fault == "freeze_before":
-            await asyncio.sleep(FREEZE_S)
+            await asyncio.sleep(actor.freeze_s)
             await self._live(actor)
         elif fault == "clock_forward":
             self.step_ms += STEP_MS
@@ -377,8 +402,8 @@ class World:
             raise Busy("simulated")
         elif fault == "unavailable":
             raise Unavailable("simulated")
-        elif fault.startswith("bells") or fault == "not_taken":
-            self.bell_fault = fault
+        # What is left, the port itself carries out.
+        self._port_fault = fault
         failed: Exception | None = None
         result = None
         try:
@@ -386,12 +411,12 @@ class World:
         except Exception as wrong:  # noqa: BLE001 - whatever came, the dead do not see it
             failed = wrong
         await self._live(actor)
-        if failed:
+        if failed and fault != "answer_lost":
             raise failed
         if fault == "kill_after":
             await self._kill(actor)
         elif fault == "freeze_after":
-            await asyncio.sleep(FREEZE_S)
+            await asyncio.sleep(actor.freeze_s)
             await self._live(actor)
         elif fault == "answer_lost":
             if verb == "sender.send":
@@ -399,13 +424,21 @@ class World:
             raise Unavailable("simulated: the answer was lost")
         return result
 
+    def take_fault(self) -> str:
+        """For a port, at the beginning of its call."""
+        fault, self._port_fault = self._port_fault, ""
+        return fault
+
+    def faults_of(self, site: str) -> tuple[str, ...]:
+        verb = site.split()[-1]
+        return self.faults["*"] + self.faults.get(verb.split(".")[0], ()) + self.faults.get(verb, ())
+
     def _planned_fault(self, number: int, site: str) -> str:
         """The plan's fault for this call, or one planned for an earlier call that it did not fit."""
-        if self.faults_armed:
-            for at, fault in self.plan.items():
-                if at <= number and (fault in faults_of(site) or fault == "commit_fails"):
-                    del self.plan[at]
-                    return fault
+        for at, fault in self.plan.items():
+            if at <= number and (fault in self.faults_of(site) or fault == "commit_fails"):
+                del self.plan[at]
+                return fault
         return ""
 
     def arm(self, part: str, fault: str, skip: int = 0) -> None:
@@ -434,6 +467,13 @@ class World:
 
     # Workers and tick ------------------------------------------------------------------------------------------------
 
+    def take_bell(self, bell: Bell, late_s: float) -> bool:
+        self.loop.call_later(bell.delay_ms / 1000 + late_s, self.bell_rings, bell.ref, self.epoch)
+        return True
+
+    def backlog(self) -> int:
+        return len(self.bells)
+
     def bell_rings(self, ref: str, epoch: int) -> None:
         if epoch == self.epoch:
             self.bells.append(ref)
@@ -449,27 +489,32 @@ class World:
                 continue
             ref, epoch = self.bells.pop(self.rng.randrange(len(self.bells))), self.epoch
             try:
-                await self.as_actor("worker", functools.partial(self._deliver, ref))
+                await self.invoke("worker", functools.partial(self._deliver, ref))
             except (Busy, Unavailable):
                 self.loop.call_later(1, self.bell_rings, ref, epoch)
 
-    async def _deliver(self, ref: str) -> None:
-        deliverer = self.services["worker"].deliverer
-        message = await deliverer.find(ref)
+    async def _deliver(self, ref: str, here: Here) -> None:
+        message = await here.service.deliverer.find(ref)
         if message:
-            await deliverer.deliver(message)
+            await here.service.deliverer.deliver(message)
 
     async def _tick(self) -> None:
+        started_s = self.loop.time()
         while True:
-            await asyncio.sleep(60)
+            await asyncio.sleep(self.ticks.apart_s)
             await self.opened.wait()
-            self.tasks.append(self.loop.create_task(self._one_tick()))
+            first_s, last_s = self.ticks.missing_s
+            if not first_s <= self.loop.time() - started_s < last_s:
+                self.tasks += [self.loop.create_task(self._one_tick()) for _ in range(self.ticks.at_once)]
 
     async def _one_tick(self) -> None:
         try:
-            await self.as_actor("tick", self.services["tick"].look.tick)
+            await self.invoke("tick", self.work_of_tick)
         except (Busy, Unavailable):
             pass
+
+    async def work_of_tick(self, here: Any) -> None:
+        await here.service.look.tick()
 
     # The outside -----------------------------------------------------------------------------------------------------
 
@@ -506,5 +551,9 @@ class World:
             "192.0.2.1",
         )
         await self.opened.wait()
-        reply: Reply | None = await self.as_actor("api", lambda: self.services["api"].api.answer(call))
+        reply: Reply | None = await self.invoke("api", lambda here: here.service.api.answer(call))
         return reply
+
+
+class Machine(World):
+    machine: ClassVar[bool] = True

@@ -10,7 +10,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from waypost.core.body import prolong_body
+from waypost.core.body import BodyMissing, prolong_body
 from waypost.core.cursor import move_cursor, open_cursor, read_cursor
 from waypost.core.ids import Place, place_of
 from waypost.core.message import (
@@ -36,6 +36,7 @@ from waypost.core.ports import (
     Ports,
     Present,
     Put,
+    Unavailable,
 )
 from waypost.core.reminder import (
     HORIZON_MS,
@@ -106,6 +107,8 @@ class Look:
         await self._look_at_closed_minutes()
         late = await self._ports.doorbell.backlog()
         rings = self._policy.rings_per_tick - late
+        if rings <= 0:
+            return False  # Enough bells wait: more would come no sooner.
         return await self._visit_reminders(self._ports.clock.now_ms() + HORIZON_MS, rings, bells_are_late=late > 0)
 
     async def recover(self) -> None:
@@ -252,14 +255,19 @@ class Look:
             timeout_ms=message.terms.timeout_ms,
             now_ms=now,
         )
-        body = await prolong_body(
-            message.body,
-            account=message.account,
-            ttl_ms=ttl_ms,
-            now_ms=now,
-            blobs=self._ports.blobs,
-            random=self._ports.random,
-        )
+        try:
+            body = await prolong_body(
+                message.body,
+                account=message.account,
+                ttl_ms=ttl_ms,
+                now_ms=now,
+                blobs=self._ports.blobs,
+                random=self._ports.random,
+            )
+        except BodyMissing:
+            body = message.body  # The attempt will say so.
+        except Unavailable:
+            return  # The next visit tries again, and no other message waits for this one's body.
         state_ttl = (ttl_ms + STATE_OUTLIVES_MS) // 1000
         for change in (
             Change(message.state_key, set={"ttl": state_ttl}, when=Present("state")),

@@ -41,6 +41,8 @@ class Policy:
     shards: int = 1
     #: Names this start of a sole worker; leases of other boots are dead. Empty where several workers share a table.
     boot: str = ""
+    #: So many messages just stored are kept at hand for this process's own worker; 0 where others deliver.
+    fresh: int = 1_024
     #: The most bells one tick rings.
     rings_per_tick: int = 10_000
 

@@ -50,7 +50,7 @@ class SqsDoorbell:
 
     async def backlog(self) -> int:
         try:
-            return sum(await asyncio.gather(self._visible(self._fast), self._visible(self._slow)))
+            return await self._visible(self._fast) + await self._visible(self._slow)
         except (BotoCoreError, ClientError, Unavailable):
             # The tick asks, to ring less when bells are late. A tick not made is worse than one that rings in full.
             _log.warning("the queues cannot be counted", exc_info=True)
