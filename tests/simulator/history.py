@@ -44,6 +44,9 @@ class Spec:
     dedup: str = ""
     size: int = 0
     timeout_s: int = 60
+    #: It has both callbacks, which fail so often, and are tried again once.
+    callbacks: bool = False
+    callbacks_fail: int = 0
 
 
 @dataclass
@@ -81,6 +84,9 @@ class History:
         }
         if spec.dedup:
             headers["Upstash-Deduplication-Id"] = spec.dedup
+        for name in ("Callback", "Failure-Callback") if spec.callbacks else ():
+            headers[f"Upstash-{name}"] = f"http://127.0.0.1:9/{name}?fails={spec.callbacks_fail}"
+            headers[f"Upstash-{name}-Retries"] = "1"
         asked = self.world.clock.monotonic_ms()
         pad = base64.b64encode(hashlib.shake_128(b"pad").digest(spec.size)).decode()
         body = json.dumps({"tag": spec.tag, "fails": spec.fails, "pad": pad}).encode()
@@ -135,7 +141,8 @@ class History:
             if all([await self.look_up(i) in _FINAL for i in ids]):
                 break
             await asyncio.sleep(60)
-        await asyncio.sleep(300)
+        # A callback of the last attempt whose bell was lost waits for a look, and ticks may stay away for an hour.
+        await asyncio.sleep(4500 if any(told.spec.callbacks for told in self.told) else 300)
         for i in ids:
             if await self.look_up(i) not in _FINAL:
                 self.wrong.append(f"{i} was accepted and has not ended")
@@ -150,6 +157,8 @@ class History:
         stepped = any(fault.startswith("clock") for _, fault in self.world.injected)
         for told in self.told:
             wrong += self._check_end(told, crashes, lost_answers)
+            if told.spec.callbacks:
+                wrong += self._check_callbacks(told, bool(crashes or lost_answers))
         wrong += self._check_dedup(stepped)
         wrong += self._check_lateness()
         wrong += self._check_cancels(crashes, stepped)
@@ -177,6 +186,30 @@ class History:
             wrong.append(f"{told.message_id} was attempted again after the endpoint said 2xx")
         if len(mine) > 1 + told.spec.retries + crashes:
             wrong.append(f"{told.message_id}: {len(mine)} attempts, {told.spec.retries} retries, {crashes} crashes")
+        return wrong
+
+    def _check_callbacks(self, told: Told, struck: bool) -> list[str]:
+        """Each attempt that came back is told of by one message, and the end by another if it is a failure."""
+        wrong, state = [], self.final.get(told.message_id)
+        attempts = sum(1 for a in self.world.arrivals if a.message_id == told.message_id)
+        about = [a for a in self.world.arrivals if a.about == told.message_id]
+        numbers: dict[str, dict[str, int]] = {"/Callback": {}, "/Failure-Callback": {}}
+        for arrival in about:
+            path = arrival.request.url.partition("127.0.0.1:9")[2].partition("?")[0]
+            numbers[path][arrival.message_id] = json.loads(arrival.request.body).get("retried", 0)
+        each, ends = numbers["/Callback"], numbers["/Failure-Callback"]
+        if len(set(each.values())) < len(each):
+            wrong.append(f"{told.message_id}: one attempt is told of twice: {each}")
+        if len(each) > attempts or (not struck and len(each) < attempts):
+            wrong.append(f"{told.message_id}: {attempts} attempts, and {len(each)} callbacks")
+        if len(ends) != (state == "FAILED"):
+            wrong.append(f"{told.message_id} is {state}, and {len(ends)} failure callbacks came")
+        if state == "DELIVERED" and not each:
+            wrong.append(f"{told.message_id} is DELIVERED, and nobody was told")
+        for message_id in each.keys() | ends.keys():
+            mine = [a for a in about if a.message_id == message_id]
+            if len(mine) < 2 and mine[-1].status != 200:
+                wrong.append(f"the callback {message_id} was given up after one attempt")
         return wrong
 
     def _check_lateness(self) -> list[str]:

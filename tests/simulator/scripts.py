@@ -186,6 +186,18 @@ async def a_batch(history: History) -> None:
     await asyncio.sleep(20)
 
 
+async def called_back(history: History) -> None:
+    told = await history.publish(Spec("a", fails=1, callbacks=True))
+    if told:
+        await asyncio.sleep(15)
+
+
+async def called_back_about_the_end(history: History) -> None:
+    """Its callbacks are given up too; the large body is told whole."""
+    await history.publish(Spec("a", fails=9, retries=0, callbacks=True, callbacks_fail=9, size=9_000))
+    await asyncio.sleep(20)
+
+
 def _named(*scripts: Script) -> dict[str, Script]:
     return {script.__name__: script for script in scripts}
 
@@ -217,6 +229,8 @@ _ALL = _named(
     store_busy_at_the_settle,
     store_busy_before_the_request,
     frozen_beyond_the_lease,
+    called_back,
+    called_back_about_the_end,
 )
 #: By mode.
 SCRIPTS: dict[str, dict[str, Script]] = {"machine": _ALL, "fleet": _ALL, "cloud": _ALL | _CLOUD}
@@ -252,6 +266,7 @@ def drawn(seed: int, messages: int = 20) -> Script:
                 fails=0 if name else rng.choice((0, 0, 1, 2, 5)),
                 dedup=name,
                 size=rng.choice((0, 0, 0, 12_000)),
+                callbacks=rng.choice((False, False, False, True)),
             )
         )
 

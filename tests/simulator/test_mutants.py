@@ -13,7 +13,7 @@ from waypost.core import deliver, look, publish
 from waypost.core.cursor import move_cursor
 from waypost.core.deliver import Attempt, Deliverer
 from waypost.core.look import Look
-from waypost.core.ports import Delete, Key, Present
+from waypost.core.ports import Delete, Key, Present, Put
 from waypost.engines.embedded.table import EmbeddedTable
 
 MODES = pytest.mark.parametrize("mode", ["fleet", "cloud"])
@@ -116,3 +116,22 @@ def test_a_settle_that_is_not_repeated(monkeypatch: pytest.MonkeyPatch, mode: st
 
     monkeypatch.setattr(Deliverer, "_settle", once)
     assert objections(mode, "plain")
+
+
+@MODES
+@pytest.mark.parametrize("first", [True, False], ids=["before", "after"])
+def test_callbacks_that_are_not_stored_together_with_the_settle(
+    monkeypatch: pytest.MonkeyPatch, mode: str, first: bool
+) -> None:
+    whole = Deliverer._write_settled
+
+    async def apart(self: Deliverer, message: Any, settled: Any, held: Any, outcome: Any, callbacks: Any) -> None:
+        if not first:
+            await whole(self, message, settled, held, outcome, ())
+        for one in callbacks:
+            await self._ports.table.write(Put(one.to_item()))
+        if first:
+            await whole(self, message, settled, held, outcome, ())
+
+    monkeypatch.setattr(Deliverer, "_write_settled", apart)
+    assert objections(mode, "called_back", "called_back_about_the_end")

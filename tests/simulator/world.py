@@ -86,6 +86,8 @@ class Arrival:
     retried: int
     status: int
     request: Outgoing
+    #: A callback: the message that it tells of.
+    about: str = ""
 
 
 class SimStore:
@@ -523,16 +525,19 @@ class World:
         spec = json.loads(request.body)
         headers = dict(request.headers)
         before = sum(1 for a in self.arrivals if a.message_id == headers["Upstash-Message-Id"])
-        status = 500 if before < spec["fails"] else 200
+        about = spec.get("sourceMessageId", "")
+        fails = int(request.url.partition("fails=")[2]) if about else spec["fails"]
+        status = 500 if before < fails else 200
         takes_s = self.rng.uniform(0.001, 0.2)
         self.arrivals.append(
             Arrival(
                 self.clock.monotonic_ms(),
                 headers["Upstash-Message-Id"],
-                spec["tag"],
+                spec.get("tag", ""),
                 int(headers["Upstash-Retried"]),
                 status,
                 request,
+                about,
             )
         )
         await asyncio.sleep(takes_s)
