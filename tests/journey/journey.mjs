@@ -6,6 +6,8 @@ import { Client, Receiver } from "@upstash/qstash";
 const scenarios = {
   publishJSON: ({ request }) => new Client().publishJSON(request),
 
+  publish: ({ request }) => new Client().publish(request),
+
   publishBinary: ({ request, base64 }) =>
     new Client().publish({ ...request, body: new Uint8Array(Buffer.from(base64, "base64")) }),
 

@@ -1,0 +1,3 @@
+"""Callbacks, labels and redaction, against the deployed stack."""
+
+from journey.test_callbacks import *  # noqa: F403
