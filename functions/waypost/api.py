@@ -167,6 +167,12 @@ class Api:
             raise NotFound(f"message {shown(message_id)} not found")
         return Reply(200, {"cancelled": int(cancelled)})
 
+    async def retry_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        message_id = unquote(match["id"])
+        if not await self._messages.retry(account, message_id):
+            raise NotFound(f"message {shown(message_id)} not found")
+        return Reply(200, {"messageId": message_id})
+
     async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         keys = await self._keys.keys(account)
         return Reply(200, {"current": keys.current, "next": keys.next})
@@ -206,6 +212,7 @@ ROUTES: Sequence[Route] = [
     _route("POST", r"/v2/publish/(?P<destination>.*)", Api.publish),
     _route("GET", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.get_message),
     _route("DELETE", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.cancel_message),
+    _route("POST", rf"/v2/messages/(?P<id>{_SEGMENT})/retry", Api.retry_message),
     _route("GET", r"/v2/dlq", _of_letters(LetterRoutes.list_some)),
     _route("DELETE", r"/v2/dlq", _of_letters(LetterRoutes.delete_some)),
     _route("POST", r"/v2/dlq/retry", _of_letters(LetterRoutes.retry_some)),

@@ -97,12 +97,11 @@ class LetterRoutes:
     def _changed(self, call: Call) -> Changed:
         """What the request's settings make of a message's terms; refuses them before anything is done."""
         _, ours = split_control_keys(call.query)
-        now = self._ports.clock.now_ms()
 
-        def changed(terms: Terms) -> tuple[Terms, int]:
-            return read_changes(call.headers, ours, terms, policy=self._policy, guard=self._guard, now_ms=now)
+        def changed(terms: Terms, now_ms: int) -> tuple[Terms, int]:
+            return read_changes(call.headers, ours, terms, policy=self._policy, guard=self._guard, now_ms=now_ms)
 
-        changed(Terms("POST", (), 0, self._policy.default_timeout_ms))
+        changed(Terms("POST", (), 0, self._policy.default_timeout_ms), self._ports.clock.now_ms())
         return changed
 
 

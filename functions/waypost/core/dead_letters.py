@@ -50,8 +50,8 @@ _PAUSE_MS = 100
 #: Two numbers of up to 15 digits, without leading zeros: one entry has one id.
 _ID = re.compile(r"(0|[1-9][0-9]{0,14})-(0|[1-9][0-9]{0,14})")
 
-#: The terms with what a retry changes about them, and when the message is then due.
-Changed = Callable[[Terms], tuple[Terms, int]]
+#: The terms with what a retry changes about them, and when the message is due if it is retried at that time.
+Changed = Callable[[Terms, int], tuple[Terms, int]]
 
 
 class Letter(Struct, frozen=True):
@@ -131,7 +131,7 @@ class DeadLetters:
         """
         now = self._ports.clock.now_ms()
         watch = Stopwatch(self._ports.clock, now)
-        terms, due_ms = changed(message.terms)
+        terms, due_ms = changed(message.terms, now)
         again = await self._acceptor.make(
             Request(
                 account=message.account,

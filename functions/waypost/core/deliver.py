@@ -135,8 +135,9 @@ class Deliverer:
 
     async def _claim(self, message: Message) -> Attempt | None:
         now = self._ports.clock.now_ms()
-        if message.due_ms > now:
-            if not await self._wait_or_ring_again(message, message.due_ms - now):
+        early_ms = message.due_ms - now
+        if early_ms > 0 and not await self._is_made_due(message, early_ms):
+            if not await self._wait_or_ring_again(message, early_ms):
                 return None
             now = self._ports.clock.now_ms()
         try:
@@ -195,6 +196,12 @@ class Deliverer:
         if crashes:
             held["crashes"] = crashes
         return _change(message, held, (), when)
+
+    async def _is_made_due(self, message: Message, early_ms: int) -> bool:
+        """Whether its state and no longer its own due time decides. Not asked where waiting is as good."""
+        if early_ms <= _WAIT_HERE_MS:
+            return False
+        return await self._ports.table.get(message.state_key) is not None
 
     async def _wait_or_ring_again(self, message: Message, early_ms: int) -> bool:
         """True: waited, it is due. False: too early for that, a bell of its own or its reminder will bring it back."""
@@ -368,7 +375,7 @@ _NOT_STOPPED = Absent("stop")
 
 
 def claim_condition(now_ms: int) -> Condition:
-    """When a message may be claimed without further ado: never attempted, or due again. (The message itself is due.)"""
+    """When a message may be claimed without further ado: never attempted (then it is due itself), or due again."""
     return AllOf((AnyOf((_NEVER_ATTEMPTED, AllOf((_RETRYING, AtMost("due", now_ms))))), _NOT_STOPPED))
 
 
@@ -390,6 +397,12 @@ def needs_reminder(looked: Looked, message: Message, now_ms: int) -> bool:
 def retry_later(message: Message, state: State, when: Condition) -> Change:
     settled: dict[str, Any] = {"state": state.phase.value, "due": state.due_ms, "retried": state.retried}
     return _change(message, settled | _attempts(state), ("token", "lease", "boot"), when)
+
+
+def due_at_once(message: Message, now_ms: int) -> Change:
+    """Makes a message due that waits for its first attempt or for another; what is known of attempts stays."""
+    waiting = AnyOf((_NEVER_ATTEMPTED, _RETRYING))
+    return _change(message, {"state": Phase.RETRY.value, "due": now_ms}, (), AllOf((waiting, _NOT_STOPPED)))
 
 
 def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condition) -> Change:
