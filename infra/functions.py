@@ -20,10 +20,11 @@ from infra.token import Token
 _BATCH = 10
 _ITEMS = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
 _PAGES = ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:Query")
-_DELIVER = (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys"))
+_LETTERS = ("dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:Query")
+_DELIVER = (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys", "cursor"))
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
-    "api": (_ITEMS, ("m#*", "due#*", "*#dedup#*", "*#keys", "cursor")),
+    "api": ((*_ITEMS, *_LETTERS), ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "cursor")),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,
     "tick": ((*_ITEMS, *_PAGES), ("m#*", "due#*", "cursor")),
@@ -67,7 +68,6 @@ class Functions(Construct):
         allow(self.tick, ["sqs:GetQueueAttributes"], queues.fast.queue_arn, queues.slow.queue_arn)
         for function in (self.api, self.deliver, self.deliver_slow, self.tick):
             blobs.may_read(function)
-        for function in (self.api, self.tick):
             blobs.may_write(function)
         blobs.outlives(self)
 

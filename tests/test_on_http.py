@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from waypost.api import Reply
+from waypost.call import Reply
 from waypost.core.errors import TooMuch
 from waypost.core.policy import Policy
 from waypost.on_http import read_call, written

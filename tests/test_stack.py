@@ -29,9 +29,14 @@ _TABLE, _BUCKET, _BLOBS = "TableItems4E2090AD", "BlobsBucket1038ED5D", "BlobsBuc
 _WILDCARDS = {_BLOBS: "an object's name is drawn when it is written; AWS has no other way to name all of one bucket"}
 #: All that each role may do.
 _MAY = {
-    "api": [*_ITEMS, *_LOGS, *_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"],
-    "deliver": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "sqs:SendMessage"],
-    "deliver-slow": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "sqs:SendMessage"],
+    "api": [
+        *_ITEMS,
+        *_LOGS,
+        *("dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:Query"),
+        *(*_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
+    ],
+    "deliver": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"],
+    "deliver-slow": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"],
     "empty": [*_LOGS, "s3:DeleteObject", "s3:ListBucket"],
     "tick": [
         *_ITEMS,
@@ -41,10 +46,10 @@ _MAY = {
     ],
 }
 
-_DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys"]
+_DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys", "cursor"]
 #: The partitions of the table that each may touch.
 _PARTITIONS = {
-    "api": ["m#*", "due#*", "*#dedup#*", "*#keys", "cursor"],
+    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "cursor"],
     "deliver": _DELIVER_PARTITIONS,
     "deliver-slow": _DELIVER_PARTITIONS,
     "tick": ["m#*", "due#*", "cursor"],
@@ -197,7 +202,12 @@ def test_who_rings_the_queue_that_calls_him_is_no_endless_loop(template: Templat
 def test_bodies_are_private_and_dropped_by_their_class(template: Template) -> None:
     [bucket] = resources(template, "AWS::S3::Bucket").values()
     rules = bucket["Properties"]["LifecycleConfiguration"]["Rules"]
-    assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules} == {"30/": 31, "120/": 121, "400/": 401}
+    assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules} == {
+        "30/": 31,
+        "60/": 61,
+        "120/": 121,
+        "400/": 401,
+    }
     assert set(bucket["Properties"]["PublicAccessBlockConfiguration"].values()) == {True}
     template.has_resource_properties(
         "AWS::S3::BucketPolicy",

@@ -9,49 +9,29 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-import msgspec
-from msgspec import Struct
-
+from waypost.call import Call, Reply
 from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.body import load_body
+from waypost.core.dead_letters import DeadLetters
 from waypost.core.destination import read_destination, split_control_keys
-from waypost.core.errors import BadRequest, NotFound, Refused, TooMuch, Unauthorized, shown
+from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch, Unauthorized, shown
 from waypost.core.guard import Guard
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
+from waypost.letter_routes import LetterRoutes
 from waypost.shapes import message_shape
 
 _log = logging.getLogger("waypost.api")
-
-
-class Call(Struct, frozen=True):
-    """A request as the door hands it over: path and query raw, as they stood in the request line."""
-
-    method: str
-    path: str
-    query: str
-    headers: Sequence[tuple[str, str]]
-    #: Reads the whole body; asked only when the caller is known. Raises TooMuch.
-    read_body: Callable[[], Awaitable[bytes]]
-    caller_ip: str
-
-
-class Reply(Struct, frozen=True):
-    status: int
-    content: Any
-    headers: Sequence[tuple[str, str]] = ()
-
-    def body(self) -> bytes:
-        return msgspec.json.encode(self.content)
 
 
 _STATUS: dict[type[Exception], int] = {
     BadRequest: 400,
     Unauthorized: 401,
     NotFound: 404,
+    Conflict: 409,
     TooMuch: 413,
 }
 
@@ -68,13 +48,21 @@ class Route:
 
 class Api:
     def __init__(
-        self, ports: Ports, policy: Policy, tokens: Tokens, publisher: Publisher, keys: KeyStore, guard: Guard
+        self,
+        ports: Ports,
+        policy: Policy,
+        tokens: Tokens,
+        publisher: Publisher,
+        dead_letters: DeadLetters,
+        keys: KeyStore,
+        guard: Guard,
     ):
         self._ports = ports
         self._policy = policy
         self._tokens = tokens
         self._publisher = publisher
         self._messages = Messages(ports, policy)
+        self.letters = LetterRoutes(ports, policy, dead_letters, guard)
         self._keys = keys
         self._guard = guard
 
@@ -179,6 +167,12 @@ class Api:
             raise NotFound(f"message {shown(message_id)} not found")
         return Reply(200, {"cancelled": int(cancelled)})
 
+    async def retry_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        message_id = unquote(match["id"])
+        if not await self._messages.retry(account, message_id):
+            raise NotFound(f"message {shown(message_id)} not found")
+        return Reply(200, {"messageId": message_id})
+
     async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         keys = await self._keys.keys(account)
         return Reply(200, {"current": keys.current, "next": keys.next})
@@ -201,6 +195,10 @@ def _route(method: str, pattern: str, handle: _Handler | None = None) -> Route:
     return Route(method, re.compile(pattern, re.DOTALL), handle)
 
 
+def _of_letters(handle: Callable[[LetterRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
+    return lambda api, call, account, match: handle(api.letters, call, account, match)
+
+
 def _not_served(methods: str, pattern: str) -> list[Route]:
     return [_route(method, pattern) for method in methods.split()]
 
@@ -214,13 +212,18 @@ ROUTES: Sequence[Route] = [
     _route("POST", r"/v2/publish/(?P<destination>.*)", Api.publish),
     _route("GET", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.get_message),
     _route("DELETE", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.cancel_message),
+    _route("POST", rf"/v2/messages/(?P<id>{_SEGMENT})/retry", Api.retry_message),
+    _route("GET", r"/v2/dlq", _of_letters(LetterRoutes.list_some)),
+    _route("DELETE", r"/v2/dlq", _of_letters(LetterRoutes.delete_some)),
+    _route("POST", r"/v2/dlq/retry", _of_letters(LetterRoutes.retry_some)),
+    _route("GET", rf"/v2/dlq/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.get)),
+    _route("DELETE", rf"/v2/dlq/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.delete)),
+    _route("POST", rf"/v2/dlq/retry/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.retry)),
     _route("GET", r"/v2/keys", Api.get_keys),
     *_not_served("POST", r"/v2/enqueue/.+"),
     *_not_served("POST", r"/v2/batch"),
     *_not_served("DELETE", r"/v2/messages"),
     *_not_served("GET", r"/v2/(events|logs)"),
-    *_not_served("GET DELETE", rf"/v2/dlq(/{_SEGMENT})?"),
-    *_not_served("POST", rf"/v2/dlq/retry(/{_SEGMENT})?"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
     *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
     *_not_served("GET POST PATCH DELETE", r"/v2/topics(/.+)?"),

@@ -6,7 +6,8 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-from waypost.api import Call, Reply, body_too_large
+from waypost.api import body_too_large
+from waypost.call import Call, Reply
 from waypost.core.errors import TooMuch
 from waypost.core.policy import Policy
 from waypost.on_aws import function

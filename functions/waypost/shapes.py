@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from waypost.core.callback import listed
+from waypost.core.dead_letters import Letter
 from waypost.core.message import Message, Phase, State
 from waypost.core.terms import Callback, Terms
 
@@ -30,8 +31,21 @@ def message_shape(message: Message, state: State, body: bytes) -> dict[str, Any]
     return shape
 
 
-def described(message: Message, body: bytes) -> dict[str, Any]:
-    """What was accepted."""
+def letter_shape(letter: Letter, message: Message, body: bytes | None) -> dict[str, Any]:
+    """A dead letter: the message and its last answer, of which an endpoint may have made an echo."""
+    terms = message.terms
+    shape = {**described(message, body), "dlqId": letter.id, "responseStatus": letter.status}
+    if letter.error:
+        shape["error"] = letter.error
+    if letter.headers is not None:
+        shape["responseHeader"] = shown_headers(letter.headers, terms)
+    if letter.body is not None:
+        shape |= shown_body("responseBody", "responseBodyBase64", letter.body, terms)
+    return shape
+
+
+def described(message: Message, body: bytes | None) -> dict[str, Any]:
+    """What was accepted. `body` is None where it is not to be shown."""
     terms = message.terms
     shape: dict[str, Any] = {
         "messageId": message.id,
@@ -43,8 +57,9 @@ def described(message: Message, body: bytes) -> dict[str, Any]:
         "header": shown_headers(terms.headers, terms),
         "callerIP": message.caller_ip,
         "timeout": terms.timeout_ms,
-        **shown_body("body", "bodyBase64", body, terms),
     }
+    if body is not None:
+        shape |= shown_body("body", "bodyBase64", body, terms)
     if terms.labels:
         shape |= {"label": terms.labels[0], "labels": list(terms.labels)}
     if terms.retry_delay:

@@ -9,6 +9,7 @@ from dataclasses import Field, dataclass, fields
 from waypost.api import Api
 from waypost.core.accept import Acceptor
 from waypost.core.accounts import KeyStore, Tokens
+from waypost.core.dead_letters import DeadLetters
 from waypost.core.deliver import Deliverer
 from waypost.core.duration import parse_duration
 from waypost.core.fresh import Fresh
@@ -40,7 +41,7 @@ def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Serv
     acceptor = Acceptor(ports, policy, looked)
     publisher = Publisher(ports, policy, looked, fresh, acceptor)
     return Service(
-        api=Api(ports, policy, tokens, publisher, keys, guard),
+        api=Api(ports, policy, tokens, publisher, DeadLetters(ports, policy, acceptor), keys, guard),
         deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor),
         look=Look(ports, policy, looked),
         keys=keys,

@@ -111,6 +111,11 @@ class Client:
     def get(self, path: str, token: str = DEV_TOKEN) -> Reply:
         return request("GET", f"{self.url}{path}", {"Authorization": f"Bearer {token}"})
 
+    def post(self, path: str, headers: dict[str, str] | None = None) -> Reply:
+        return request(
+            "POST", f"{self.url}{path}", {"Authorization": f"Bearer {DEV_TOKEN}", **(headers or {})}, body=b""
+        )
+
     def message(self, message_id: str) -> dict[str, Any]:
         """As `GET /v2/messages/{id}` answers, `state` included, which the SDKs' types don't have."""
         reply = self.get(f"/v2/messages/{message_id}")

@@ -20,6 +20,20 @@ const scenarios = {
 
   cancel: ({ messageId }) => new Client().messages.cancel(messageId),
 
+  dlq: ({ method, request }) => new Client().dlq[method](request),
+
+  // Page after page, as the client's documentation has it; the answers to all the calls.
+  async dlqToTheEnd({ method, request }) {
+    const client = new Client();
+    const answers = [];
+    let cursor;
+    do {
+      answers.push(await client.dlq[method]({ ...request, cursor }));
+      cursor = answers.at(-1).cursor;
+    } while (cursor);
+    return answers;
+  },
+
   async verify({ signature, body, url }) {
     try {
       return { valid: await new Receiver().verify({ signature, body, url }) };

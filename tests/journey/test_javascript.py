@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 from qstash import Receiver
 
@@ -155,6 +156,80 @@ def test_message_is_read_back(javascript: JavaScript, sink: SinkProcess):
     assert 0 <= message["createdAt"] - before_ms + 1000 * CLOCKS_S < 60_000
     assert round((message["notBefore"] - message["createdAt"]) / 1000) == 600
     assert javascript("cancel", messageId=published["messageId"]) == {"cancelled": 1}
+
+
+def listed(javascript: JavaScript, **wanted: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = javascript("dlq", method="listMessages", request={"filter": wanted})["messages"]
+    return found
+
+
+def dead(javascript: JavaScript, url: str, count: int, bound_s: float = 1) -> list[dict[str, Any]]:
+    """The dead letters of a place, once there are so many."""
+
+    def there() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = javascript("dlq", method="listMessages", request={"filter": {"url": url}})[
+            "messages"
+        ]
+        return found if len(found) == count else []
+
+    return wait_until(there, bound_s)
+
+
+def test_a_dead_letter_is_read_and_retried_by_its_id(javascript: JavaScript, sink: SinkProcess, server: Server):
+    place = sink.place("always", status=503)
+    published = javascript("publishJSON", request={"url": place.url, "body": {"n": 1}, "retries": 0, "label": "l"})
+
+    [letter] = dead(javascript, place.url, 1)
+
+    assert (letter["messageId"], letter["responseStatus"]) == (published["messageId"], 503)
+    assert (letter["label"], letter["labels"], letter["body"]) == ("l", ["l"], '{"n":1}')
+    by_id = javascript("dlq", method="listMessages", request={"dlqIds": [letter["dlqId"]]})
+    assert by_id["messages"] == [letter]
+    retried = javascript("dlq", method="retry", request=letter["dlqId"])
+    [again] = dead(javascript, place.url, 1)
+    assert retried == {"responses": [{"messageId": again["messageId"]}]}
+    assert again["dlqId"] != letter["dlqId"]
+    assert javascript("dlq", method="retry", request=letter["dlqId"]) == {"responses": []}
+    [last] = javascript("dlq", method="retry", request=[again["dlqId"], "1-1"])["responses"]
+    server.wait_for_state(last["messageId"], "FAILED", 1)
+    assert [(d.body, d.header("Upstash-Retried")) for d in place.deliveries()] == [(b'{"n":1}', "0")] * 3
+
+
+def test_dead_letters_are_retried_and_deleted_by_filter_page_by_page(javascript: JavaScript, sink: SinkProcess):
+    place = sink.place("always", status=500)
+    request = {"url": place.url, "body": {}, "retries": 0, "label": ["a", "b"]}
+    published = {one["messageId"] for one in javascript("publishAtOnce", request=request, times=5)}
+    assert {one["messageId"] for one in dead(javascript, place.url, 5)} == published
+    mine = {"url": place.url, "label": ["b", "c"], "responseStatus": 500, "fromDate": 1}
+
+    answers = javascript("dlqToTheEnd", method="retry", request={"filter": mine, "count": 2})
+
+    retried = [one["messageId"] for answer in answers for one in answer["responses"]]
+    assert len(retried) == len(set(retried)) >= 5  # A later page may meet what has failed again meanwhile.
+    letters = dead(javascript, place.url, 5)
+    assert {one["messageId"] for one in letters}.isdisjoint(published)
+    none = {"filter": {**mine, "responseStatus": 404}}
+    assert javascript("dlq", method="delete", request=none) == {"deleted": 0}
+    assert javascript("dlq", method="retry", request=none) == {"responses": []}
+    assert javascript("dlq", method="delete", request=letters[0]["dlqId"]) == {"deleted": 1}
+    assert javascript("dlq", method="deleteMany", request={"dlqIds": [letters[1]["dlqId"], "1-1"]}) == {"deleted": 1}
+    answers = javascript("dlqToTheEnd", method="delete", request={"filter": mine, "count": 2})
+    assert [answer["deleted"] for answer in answers] == [2, 1]
+    assert listed(javascript, **mine) == []
+
+
+def test_all_dead_letters_are_retried_and_deleted(javascript: JavaScript, sink: SinkProcess, server: Server):
+    place = sink.place("always", status=500)
+    javascript("publishJSON", request={"url": place.url, "body": {}, "retries": 0})
+    dead(javascript, place.url, 1)
+
+    answers = javascript("dlqToTheEnd", method="retry", request={"all": True})
+
+    assert sum(len(answer["responses"]) for answer in answers) >= 1
+    wait_until(lambda: len(place.deliveries()) >= 2, 1)
+    dead(javascript, place.url, 1)
+    assert sum(one["deleted"] for one in javascript("dlqToTheEnd", method="delete", request={"all": True})) >= 1
+    assert listed(javascript, url=place.url) == []
 
 
 def test_a_refusal_is_an_error_that_says_why(javascript: JavaScript):

@@ -188,6 +188,76 @@ def test_message_is_read_back(python: QStash, sink: SinkProcess):
     python.message.cancel(published.message_id)
 
 
+def test_a_failed_message_is_found_read_and_deleted_in_the_dead_letter_queue(python: QStash, sink: SinkProcess):
+    place = sink.place("status", code=418, body="teapot")
+    before_ms = int(time.time() * 1000)
+    published = publish_json(python, url=place.url, body={"n": 1}, retries=0, label="dead", headers={"X-Order": "7"})
+
+    [letter] = wait_until(lambda: python.dlq.list(filter={"message_id": published.message_id}).messages, 1)
+
+    assert letter.message_id == published.message_id
+    assert (letter.url, letter.method, letter.max_retries, letter.label) == (place.url, "POST", 0, "dead")
+    assert letter.body
+    assert json.loads(letter.body) == {"n": 1}
+    assert letter.headers
+    assert letter.headers["X-Order"] == ["7"]
+    assert letter.response_status == 418
+    assert letter.response_headers
+    assert "Content-Length" in letter.response_headers
+    assert python.dlq.get(letter.dlq_id) == letter
+    for matching in (
+        {"label": "dead", "response_status": 418, "caller_ip": "127.0.0.1"},
+        {"from_time": before_ms - 1_000, "to_time": int(time.time() * 1000) + 1_000},
+    ):
+        assert python.dlq.list(filter={"url": place.url, **matching}).messages == [letter]
+    for other in ({"label": "x"}, {"response_status": 500}, {"queue": "q"}, {"url_group": "g"}, {"schedule_id": "s"}):
+        assert python.dlq.list(filter={"url": place.url, **other}).messages == []
+
+    python.dlq.delete(letter.dlq_id)
+
+    assert python.dlq.list(filter={"url": place.url}).messages == []
+    for gone in (python.dlq.get, python.dlq.delete):
+        with pytest.raises(QStashError, match="status: 404"):
+            gone(letter.dlq_id)
+
+
+def test_dead_letters_are_listed_in_pages_and_deleted_together(python: QStash, sink: SinkProcess):
+    place = sink.place("always", status=500)
+    published = {publish_json(python, url=place.url, body={}, retries=0).message_id for _ in range(5)}
+    wait_until(lambda: len(python.dlq.list(filter={"url": place.url}).messages) == 5, 1)
+
+    pages, cursor = [], None
+    while True:
+        page = python.dlq.list(filter={"url": place.url}, count=2, cursor=cursor)
+        pages.append(page.messages)
+        cursor = page.cursor
+        if cursor is None:
+            break
+
+    letters = [letter for page in pages for letter in page]
+    assert {letter.message_id for letter in letters} == published
+    assert max(map(len, pages)) == 2
+    assert python.dlq.delete_many([*(letter.dlq_id for letter in letters[:3]), "1-1"]) == 3
+    assert python.dlq.list(filter={"url": place.url}).messages == letters[3:]
+    assert python.dlq.delete_many([letter.dlq_id for letter in letters]) == 2
+
+
+def test_what_waits_for_its_time_is_made_due_at_once(python: QStash, sink: SinkProcess, server: Server):
+    delayed, retrying = sink.place("ok"), sink.place("fail", times=1, status=500, retry_after=600)
+    delayed_id = publish_json(python, url=delayed.url, body={}, delay="10d").message_id
+    retrying_id = publish_json(python, url=retrying.url, body={}).message_id
+    server.wait_for_state(retrying_id, "RETRY", 1)
+
+    for message_id in (delayed_id, retrying_id):
+        assert server.post(f"/v2/messages/{message_id}/retry").json() == {"messageId": message_id}
+
+    for message_id in (delayed_id, retrying_id):
+        server.wait_for_state(message_id, "DELIVERED", 1)
+        assert server.post(f"/v2/messages/{message_id}/retry").status == 409
+    assert [d.header("Upstash-Retried") for d in retrying.deliveries()] == ["0", "1"]
+    assert server.post("/v2/messages/msg_unknown/retry").status == 404
+
+
 def test_signing_keys_are_read(python: QStash, python_receiver: Receiver):
     keys = python.signing_key.get()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from waypost.api import Call, Reply
+from waypost.call import Call, Reply
 from waypost.core.policy import Policy
 from waypost.local.door import Door
 

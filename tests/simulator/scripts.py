@@ -126,7 +126,7 @@ async def power_cut_at_work(history: History) -> None:
 
 
 async def store_busy_at_the_settle(history: History) -> None:
-    history.world.arm("_write_settled", "busy")
+    history.world.arm("_write_all", "busy")
     await history.publish(Spec("a"))
     await asyncio.sleep(5)
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from simulator.loop import SimLoop
 from support import given_body
-from waypost.api import Call, Reply
+from waypost.call import Call, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy

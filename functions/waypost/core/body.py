@@ -14,7 +14,7 @@ from waypost.core.ports import Blobs, Randomness, Unavailable
 #: Above this a body is a blob: a table's write costs by the kilobyte.
 _INLINE_MAX = 8_192
 #: Blobs are dropped by age, a class of days each; a body takes the shortest class that outlives its message.
-RETENTION_CLASSES = (30, 120, 400)
+RETENTION_CLASSES = (30, 60, 120, 400)
 #: Added to a message's life, so that clocks and sweeps a little apart never take a body early.
 _MARGIN_MS = 2 * DAY
 
@@ -45,6 +45,11 @@ async def store_body(
     name = _blob_name(account, ttl_ms - now_ms, now_ms, random)
     await blobs.put(name, stored)
     return {"blob": name, "zipped": "zip" in packed}
+
+
+def is_inline(stored: Mapping[str, Any]) -> bool:
+    """Whether the body stands in the item, so that it costs no read of its own."""
+    return "blob" not in stored
 
 
 async def load_body(stored: Mapping[str, Any], blobs: Blobs) -> bytes:

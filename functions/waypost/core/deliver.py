@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from msgspec.structs import replace
 from waypost.core.accept import Acceptor
 from waypost.core.body import BodyMissing, load_body
 from waypost.core.callback import callback_request, name_from
+from waypost.core.dead_letters import capped_headers, dead_letter, letter_id
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
 from waypost.core.message import (
@@ -38,7 +38,6 @@ from waypost.core.ports import (
     ConditionFailed,
     Equals,
     Item,
-    Key,
     NoAnswer,
     Outgoing,
     Ports,
@@ -62,10 +61,7 @@ _WAIT_HERE_MS = 1_000
 _SETTLE_PAUSE_MS = 200
 #: An attempt that the store kept from being made is due, or rung, again after this.
 AGAIN_MS = 1_000
-_DLQ_SHARDS = 16
-#: What a dead letter keeps of the last answer, and a state of the last attempt's.
-_MAX_STORED_BODY = 16_384
-_MAX_STORED_HEADERS = 8_192
+#: What a state keeps of the last attempt's answer.
 _MAX_ATTEMPT_BODY = 1_024
 _MAX_ATTEMPT_HEADERS = 1_024
 _MAX_REASON = 300
@@ -139,8 +135,9 @@ class Deliverer:
 
     async def _claim(self, message: Message) -> Attempt | None:
         now = self._ports.clock.now_ms()
-        if message.due_ms > now:
-            if not await self._wait_or_ring_again(message, message.due_ms - now):
+        early_ms = message.due_ms - now
+        if early_ms > 0 and not await self._is_made_due(message, early_ms):
+            if not await self._wait_or_ring_again(message, early_ms):
                 return None
             now = self._ports.clock.now_ms()
         try:
@@ -183,7 +180,7 @@ class Deliverer:
         watch = Stopwatch(self._ports.clock, now)
         callbacks = await self._callbacks(message, replace(lost, phase=Phase.FAILED), outcome, now, attempted=False)
         end = ended(message, lost, Phase.FAILED, now, when=held)
-        letter = dead_letter(message, lost, now, outcome)
+        letter = dead_letter(message, lost, now, outcome, self._policy)
         await self._ports.table.write_together([end, letter, *(Put(one.to_item()) for one in callbacks)])
         for one in callbacks:
             await self._acceptor.announce(one, watch)
@@ -199,6 +196,12 @@ class Deliverer:
         if crashes:
             held["crashes"] = crashes
         return _change(message, held, (), when)
+
+    async def _is_made_due(self, message: Message, early_ms: int) -> bool:
+        """Whether its state and no longer its own due time decides. Not asked where waiting is as good."""
+        if early_ms <= _WAIT_HERE_MS:
+            return False
+        return await self._ports.table.get(message.state_key) is not None
 
     async def _wait_or_ring_again(self, message: Message, early_ms: int) -> bool:
         """True: waited, it is due. False: too early for that, a bell of its own or its reminder will bring it back."""
@@ -340,7 +343,7 @@ class Deliverer:
             return
         end = ended(message, settled, settled.phase, settled.ended_ms, when=held)
         if settled.phase is Phase.FAILED:
-            told.append(dead_letter(message, settled, settled.ended_ms, outcome))
+            told.append(dead_letter(message, settled, settled.ended_ms, outcome, self._policy))
         await self._write_all([end, *told])
 
     async def _write_retry(
@@ -372,7 +375,7 @@ _NOT_STOPPED = Absent("stop")
 
 
 def claim_condition(now_ms: int) -> Condition:
-    """When a message may be claimed without further ado: never attempted, or due again. (The message itself is due.)"""
+    """When a message may be claimed without further ado: never attempted (then it is due itself), or due again."""
     return AllOf((AnyOf((_NEVER_ATTEMPTED, AllOf((_RETRYING, AtMost("due", now_ms))))), _NOT_STOPPED))
 
 
@@ -394,6 +397,12 @@ def needs_reminder(looked: Looked, message: Message, now_ms: int) -> bool:
 def retry_later(message: Message, state: State, when: Condition) -> Change:
     settled: dict[str, Any] = {"state": state.phase.value, "due": state.due_ms, "retried": state.retried}
     return _change(message, settled | _attempts(state), ("token", "lease", "boot"), when)
+
+
+def due_at_once(message: Message, now_ms: int) -> Change:
+    """Makes a message due that waits for its first attempt or for another; what is known of attempts stays."""
+    waiting = AnyOf((_NEVER_ATTEMPTED, _RETRYING))
+    return _change(message, {"state": Phase.RETRY.value, "due": now_ms}, (), AllOf((waiting, _NOT_STOPPED)))
 
 
 def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condition) -> Change:
@@ -437,52 +446,6 @@ def _with_attempt(state: State, outcome: Answer | NoAnswer, started_ms: int, now
 def _change(message: Message, values: Item, remove: tuple[str, ...], when: Condition) -> Change:
     ttl = (message.ttl_ms + STATE_OUTLIVES_MS) // 1000
     return Change(message.state_key, set={"v": VERSION, **values, "ttl": ttl}, remove=remove, when=when)
-
-
-def dead_letter(message: Message, state: State, now_ms: int, outcome: Answer | NoAnswer | None) -> Put:
-    """The entry that a failed message leaves in the dead letter queue. Its id sorts by time and is made of digits."""
-    dlq_id = letter_id(message, state, now_ms)
-    key = letter_key(message.account, dlq_id)
-    entry: dict[str, Any] = {
-        "pk": key.pk,
-        "sk": key.sk,
-        "v": VERSION,
-        "id": message.id,
-        "dlq": dlq_id,
-        "failed": now_ms,
-        "status": 0,
-        "ttl": message.ttl_ms // 1000,
-    }
-    if state.last:
-        entry |= {"status": state.last["status"], "error": state.last["error"]}
-    if isinstance(outcome, Answer):
-        entry |= {
-            "headers": capped_headers(outcome.headers, _MAX_STORED_HEADERS),
-            "answer": outcome.body[:_MAX_STORED_BODY],
-        }
-    return Put(entry)
-
-
-def letter_id(message: Message, state: State, now_ms: int) -> str:
-    number = int.from_bytes(hashlib.sha256(f"{message.id}#{state.token}".encode()).digest()[:6], "big")
-    return f"{now_ms}-{number}"
-
-
-def letter_key(account: str, dlq_id: str) -> Key:
-    """Where the entry lies whose id is well formed: digits, a hyphen, digits."""
-    ms, _, number = dlq_id.partition("-")
-    return Key(f"{account}#dlq#{int(number) % _DLQ_SHARDS}", f"{int(ms):015d}-{number}")
-
-
-def capped_headers(headers: Sequence[tuple[str, str]], most: int) -> list[list[str]]:
-    """The first ones, as many as have so many characters together."""
-    kept, size = [], 0
-    for name, value in headers:
-        size += len(name) + len(value)
-        if size > most:
-            break
-        kept.append([name, value])
-    return kept
 
 
 def delivery_headers(message: Message, retried: int, signature: str, region: str) -> list[tuple[str, str]]:

@@ -19,6 +19,10 @@ class NotFound(Refused):
     """There is no such thing, or it belongs to somebody else."""
 
 
+class Conflict(Refused):
+    """What it is asked of is in no state for it."""
+
+
 class Unauthorized(Refused):
     """No token, or none that is known."""
 

@@ -1,14 +1,16 @@
-"""Reading and cancelling one message."""
+"""Reading and cancelling one message, and making it due."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waypost.core.deliver import ended
+from waypost.core.deliver import due_at_once, ended
+from waypost.core.errors import Conflict
 from waypost.core.ids import place_of
 from waypost.core.message import Message, Phase, State, message_key, state_key
 from waypost.core.policy import Policy
-from waypost.core.ports import Absent, AllOf, AnyOf, Change, ConditionFailed, Equals, Ports
+from waypost.core.ports import Absent, AllOf, AnyOf, Bell, Change, ConditionFailed, Equals, Ports
+from waypost.core.reminder import remind
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,27 @@ class Messages:
             else:
                 return True
         return False
+
+    async def retry(self, account: str, message_id: str) -> bool:
+        """Makes a waiting message due at once. False: there is no such message. Raises Conflict where none waits."""
+        seen = await self.read(account, message_id)
+        if seen is None:
+            return False
+        message, state = seen.message, seen.state
+        if state.phase in (Phase.CREATED, Phase.RETRY) and not state.stop:
+            now = self._ports.clock.now_ms()
+            try:
+                # Whoever makes a message due owes it a reminder first.
+                await remind(self._ports, message.ref, now, self._policy.shards)
+                await self._ports.table.write(due_at_once(message, now))
+            except ConditionFailed as refused:
+                state = State.from_item(refused.item)
+            else:
+                await self._ports.doorbell.ring([Bell(message.ref, 0, message.terms.timeout_ms)])
+                return True
+        if state.phase.final:
+            raise Conflict(f"message {message_id} has ended as {state.phase}: it can't be made due; publish it anew")
+        raise Conflict(f"message {message_id} is being delivered: read what comes of it, then ask again")
 
     def _cancellation(self, message: Message, state: State) -> Change:
         if state.phase is Phase.ACTIVE:

@@ -166,6 +166,9 @@ def read_changes(
     if "content-type" in given.values:
         # It is that of the request itself, whose body is not the message's.
         given = _Given({name: v for name, v in given.values.items() if name != "content-type"}, given._in_headers)
+    for name in given.values:
+        if name in _PUBLISH_ALONE and name != "upstash-not-before":
+            raise BadRequest(f"{given.spelt(name)} is nothing that a retry can have; leave it out")
     return _terms(given, terms, policy, guard), _due(given, policy, now_ms)
 
 

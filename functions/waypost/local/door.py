@@ -21,7 +21,8 @@ from typing import cast
 import httptools
 from msgspec.structs import replace
 
-from waypost.api import Api, Call, Reply, body_too_large
+from waypost.api import Api, body_too_large
+from waypost.call import Call, Reply
 from waypost.core.errors import BadRequest, TooMuch
 from waypost.core.policy import Policy
 
