@@ -71,6 +71,7 @@ def test_engines_know_the_ports_and_themselves() -> None:
 #: What entry points and the stack know of the rules besides what `wiring` puts together: names, and no decisions.
 _ENTRY_POINTS_MAY = {
     "waypost.api",
+    "waypost.call",
     "waypost.core.accounts",
     "waypost.core.deliver",
     "waypost.core.errors",

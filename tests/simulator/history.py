@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jwt
@@ -68,10 +68,19 @@ class Cancelled:
 
 
 @dataclass
+class Revived:
+    """One dead letter that operators retried. `answers` are what those of them heard who were answered."""
+
+    told: Told
+    answers: list[str] = field(default_factory=list)
+
+
+@dataclass
 class History:
     world: World
     told: list[Told] = field(default_factory=list)
     cancelled: list[Cancelled] = field(default_factory=list)
+    revived: list[Revived] = field(default_factory=list)
     final: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     signed_with: str = ""
@@ -105,6 +114,28 @@ class History:
             self.cancelled.append(Cancelled(message_id, self.world.clock.monotonic_ms(), reply.content["cancelled"]))
         elif reply and reply.status != 503:
             self.wrong.append(f"cancel of an accepted message answered {reply.status} {reply.content}")
+
+    async def hurry(self, message_id: str) -> None:
+        """Makes a waiting message due at once."""
+        reply = await self.world.ask("POST", f"/v2/messages/{message_id}/retry")
+        if reply and reply.status not in (200, 409, 503):
+            self.wrong.append(f"a retry of an accepted message answered {reply.status} {reply.content}")
+
+    async def revive(self, told: Told, operators: int) -> None:
+        """So many retry the message's dead letter at once."""
+        revived = Revived(told)
+        self.revived.append(revived)
+
+        async def retry() -> None:
+            reply = await self.world.ask("POST", f"/v2/dlq/retry?messageId={told.message_id}")
+            if reply and reply.status == 201:
+                revived.answers += [one["messageId"] for one in reply.content["responses"]]
+            elif reply and reply.status != 503:
+                self.wrong.append(f"the retry of a dead letter answered {reply.status} {reply.content}")
+
+        await asyncio.gather(*(retry() for _ in range(operators)))
+        now = self.world.clock.monotonic_ms()
+        self.told += [replace(told, message_id=one, asked_ms=now, answered_ms=now) for one in revived.answers]
 
     async def look_up(self, message_id: str) -> str | None:
         """Reads the state; a final one once answered must never change."""
@@ -160,6 +191,8 @@ class History:
             if told.spec.callbacks:
                 wrong += self._check_callbacks(told, bool(crashes or lost_answers))
         wrong += self._check_dedup(stepped)
+        for revived in self.revived:
+            wrong += self._check_revived(revived)
         wrong += self._check_lateness()
         wrong += self._check_cancels(crashes, stepped)
         for arrival in self.world.arrivals:
@@ -187,6 +220,14 @@ class History:
         if len(mine) > 1 + told.spec.retries + crashes:
             wrong.append(f"{told.message_id}: {len(mine)} attempts, {told.spec.retries} retries, {crashes} crashes")
         return wrong
+
+    def _check_revived(self, revived: Revived) -> list[str]:
+        """One dead letter is one message more, however many retry it."""
+        tag = revived.told.spec.tag
+        reached = {a.message_id for a in self.world.arrivals if a.tag == tag}
+        if len(reached | {revived.told.message_id, *revived.answers}) > 2:
+            return [f"the dead letter of {tag} was made into {sorted(reached)}, and answered {revived.answers}"]
+        return []
 
     def _check_callbacks(self, told: Told, struck: bool) -> list[str]:
         """Each attempt that came back is told of by one message, and the end by another if it is a failure."""

@@ -198,6 +198,25 @@ async def called_back_about_the_end(history: History) -> None:
     await asyncio.sleep(20)
 
 
+async def revived(history: History) -> None:
+    """Two operators retry a dead letter at once."""
+    told = await history.publish(Spec("a", fails=1, retries=0))
+    if told:
+        await asyncio.sleep(5)
+        await history.revive(told, operators=2)
+        await asyncio.sleep(5)
+
+
+async def hurried(history: History) -> None:
+    """A delayed message, and one between its attempts, are made due at once."""
+    told = await history.publish(Spec("a", delay_s=700, fails=1))
+    if told:
+        await history.hurry(told.message_id)
+        await asyncio.sleep(5)
+        await history.hurry(told.message_id)
+        await asyncio.sleep(5)
+
+
 def _named(*scripts: Script) -> dict[str, Script]:
     return {script.__name__: script for script in scripts}
 
@@ -231,6 +250,8 @@ _ALL = _named(
     frozen_beyond_the_lease,
     called_back,
     called_back_about_the_end,
+    revived,
+    hurried,
 )
 #: By mode.
 SCRIPTS: dict[str, dict[str, Script]] = {"machine": _ALL, "fleet": _ALL, "cloud": _ALL | _CLOUD}

@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.enumeration import histories
-from waypost.core import deliver, look, publish
+from waypost.core import dead_letters, deliver, look, publish
 from waypost.core.cursor import move_cursor
 from waypost.core.deliver import Attempt, Deliverer
 from waypost.core.look import Look
@@ -135,3 +135,9 @@ def test_callbacks_that_are_not_stored_together_with_the_settle(
 
     monkeypatch.setattr(Deliverer, "_write_settled", apart)
     assert objections(mode, "called_back", "called_back_about_the_end")
+
+
+@MODES
+def test_a_dead_letter_that_is_removed_without_a_condition(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(dead_letters, "_removal", lambda letter: Delete(letter.key))
+    assert objections(mode, "revived")

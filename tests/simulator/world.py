@@ -524,9 +524,11 @@ class World:
         """Fails as often as the body says, then answers 200."""
         spec = json.loads(request.body)
         headers = dict(request.headers)
-        before = sum(1 for a in self.arrivals if a.message_id == headers["Upstash-Message-Id"])
         about = spec.get("sourceMessageId", "")
         fails = int(request.url.partition("fails=")[2]) if about else spec["fails"]
+        # A dead letter that is retried goes on where its first message ended.
+        same = headers["Upstash-Message-Id"] if about else spec["tag"]
+        before = sum(1 for a in self.arrivals if same in (a.message_id, a.tag))
         status = 500 if before < fails else 200
         takes_s = self.rng.uniform(0.001, 0.2)
         self.arrivals.append(
@@ -547,10 +549,11 @@ class World:
         self, method: str, path: str, headers: dict[str, str] | None = None, body: bytes = b""
     ) -> Reply | None:
         """A client's request. None: no answer came."""
+        path, _, query = path.partition("?")
         call = Call(
             method,
             path,
-            "",
+            query,
             [("authorization", f"Bearer {ACCOUNT.token}"), *(headers or {}).items()],
             given_body(body),
             "192.0.2.1",
