@@ -17,11 +17,13 @@ from waypost.core.body import load_body
 from waypost.core.destination import read_destination, split_control_keys
 from waypost.core.errors import BadRequest, NotFound, Refused, TooMuch, Unauthorized, shown
 from waypost.core.guard import Guard
+from waypost.core.log import Log
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
+from waypost.logs import Logs
 from waypost.shapes import message_shape
 
 _log = logging.getLogger("waypost.api")
@@ -68,13 +70,14 @@ class Route:
 
 class Api:
     def __init__(
-        self, ports: Ports, policy: Policy, tokens: Tokens, publisher: Publisher, keys: KeyStore, guard: Guard
+        self, ports: Ports, policy: Policy, tokens: Tokens, publisher: Publisher, keys: KeyStore, guard: Guard, log: Log
     ):
         self._ports = ports
         self._policy = policy
         self._tokens = tokens
         self._publisher = publisher
-        self._messages = Messages(ports, policy)
+        self._messages = Messages(ports, policy, log)
+        self._logs = Logs(ports, policy, self._messages)
         self._keys = keys
         self._guard = guard
 
@@ -179,6 +182,9 @@ class Api:
             raise NotFound(f"message {shown(message_id)} not found")
         return Reply(200, {"cancelled": int(cancelled)})
 
+    async def list_events(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        return Reply(200, await self._logs.listed(account, call.query, match["name"]))
+
     async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         keys = await self._keys.keys(account)
         return Reply(200, {"current": keys.current, "next": keys.next})
@@ -214,11 +220,11 @@ ROUTES: Sequence[Route] = [
     _route("POST", r"/v2/publish/(?P<destination>.*)", Api.publish),
     _route("GET", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.get_message),
     _route("DELETE", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.cancel_message),
+    _route("GET", r"/v2/(?P<name>events|logs)", Api.list_events),
     _route("GET", r"/v2/keys", Api.get_keys),
     *_not_served("POST", r"/v2/enqueue/.+"),
     *_not_served("POST", r"/v2/batch"),
     *_not_served("DELETE", r"/v2/messages"),
-    *_not_served("GET", r"/v2/(events|logs)"),
     *_not_served("GET DELETE", rf"/v2/dlq(/{_SEGMENT})?"),
     *_not_served("POST", rf"/v2/dlq/retry(/{_SEGMENT})?"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),

@@ -47,12 +47,18 @@ async def store_body(
     return {"blob": name, "zipped": "zip" in packed}
 
 
-async def load_body(stored: Mapping[str, Any], blobs: Blobs) -> bytes:
-    """Raises BodyMissing if the blob is not there (any more)."""
+def body_at_hand(stored: Mapping[str, Any]) -> bytes | None:
+    """The body if it stands in the item itself; None: it is a blob."""
     if "raw" in stored:
         return bytes(stored["raw"])
-    if "zip" in stored:
-        return zlib.decompress(stored["zip"])
+    return zlib.decompress(stored["zip"]) if "zip" in stored else None
+
+
+async def load_body(stored: Mapping[str, Any], blobs: Blobs) -> bytes:
+    """Raises BodyMissing if the blob is not there (any more)."""
+    at_hand = body_at_hand(stored)
+    if at_hand is not None:
+        return at_hand
     data = await _fetch(stored["blob"], blobs)
     return zlib.decompress(data) if stored["zipped"] else data
 

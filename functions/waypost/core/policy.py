@@ -33,6 +33,8 @@ class Policy:
     max_in_flight: int = _setting(512, "WAYPOST_MAX_IN_FLIGHT", least=1)
     #: How long a message can be read after it ended.
     retention_ms: int = _setting(14 * DAY, "WAYPOST_RETENTION")
+    #: How long logs tell of an event.
+    log_retention_ms: int = _setting(14 * DAY, "WAYPOST_LOG_RETENTION", least=1)
     #: The SDKs know these two alone.
     region: str = _setting("US-EAST-1", "WAYPOST_REGION", choices=("US-EAST-1", "EU-CENTRAL-1"))
     #: Bodies from this size on are compressed: late where that costs time, early where a write costs by the kilobyte.
