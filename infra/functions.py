@@ -19,14 +19,14 @@ from infra.token import Token
 
 _BATCH = 10
 _ITEMS = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
-_PAGES = ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:Query")
-_DELIVER = (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys"))
+_PAGES = ("dynamodb:BatchGetItem", "dynamodb:Query")
+_DELIVER = (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*"))
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
-    "api": (_ITEMS, ("m#*", "due#*", "*#dedup#*", "*#keys", "cursor")),
+    "api": ((*_ITEMS, *_PAGES), ("m#*", "due#*", "*#dedup#*", "*#keys", "*#log#*", "cursor")),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,
-    "tick": ((*_ITEMS, *_PAGES), ("m#*", "due#*", "cursor")),
+    "tick": ((*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem"), ("m#*", "due#*", "*#log#*", "cursor")),
 }
 
 

@@ -19,20 +19,27 @@ from infra.stack import WaypostStack
 
 _CONTEXT = {"aws:cdk:bundling-stacks": [], "settings": '{"WAYPOST_MAX_BODY": "500000"}'}
 _ITEMS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+_PAGES = ["dynamodb:BatchGetItem", "dynamodb:Query"]
 _LOGS = ["logs:CreateLogStream", "logs:PutLogEvents"]
 _HEAR = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
 _HEAR += ["sqs:ReceiveMessage"]
 _READ = ["s3:GetObject", "s3:ListBucket"]
 #: All that each role may do.
 _MAY = {
-    "api": [*_ITEMS, *_LOGS, *_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"],
+    "api": [
+        *_ITEMS,
+        *_PAGES,
+        *_LOGS,
+        *(*_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
+    ],
     "deliver": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "sqs:SendMessage"],
     "deliver-slow": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "sqs:SendMessage"],
     "empty": [*_LOGS, "s3:DeleteObject", "s3:ListBucket"],
     "tick": [
         *_ITEMS,
+        *_PAGES,
         *_LOGS,
-        *("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:Query"),
+        "dynamodb:BatchWriteItem",
         *(*_READ, "s3:PutObject", "sqs:GetQueueAttributes", "sqs:SendMessage"),
     ],
 }
@@ -97,6 +104,7 @@ def test_partitions_are_parted_where_functions_differ(template: Template) -> Non
         keys = on_table["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
         assert ("cursor" in keys) == (service_of(function) in ("api", "tick"))
         assert ("*#dlq#*" in keys) == service_of(function).startswith("deliver")
+        assert "*#log#*" in keys
 
 
 def test_names_that_hold_data_never_change(template: Template) -> None:

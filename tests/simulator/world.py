@@ -458,6 +458,7 @@ class World:
         message = await deliverer.find(ref)
         if message:
             await deliverer.deliver(message)
+            await self.services["worker"].log.flush()
 
     async def _tick(self) -> None:
         while True:

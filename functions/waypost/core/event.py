@@ -36,6 +36,7 @@ SPAN_MS = 10_000
 _MOST_EVENTS = 1_000
 _MOST_BYTES = 200_000
 _LAST_RANK = 9
+_TIME_DIGITS = 15
 
 
 class Position(NamedTuple):
@@ -46,15 +47,20 @@ class Position(NamedTuple):
     message_id: str
 
     def to_cursor(self) -> str:
-        return f"{self.time_ms:015d}{self.rank}{number_of(self.message_id)}"
+        return f"{self.time_ms:0{_TIME_DIGITS}d}{self.rank}{number_of(self.message_id)}"
 
     @staticmethod
     def from_cursor(text: str) -> Position | None:
-        """None if no position was ever written so."""
-        if not (text.isascii() and text.isdecimal() and len(text) > 16):
+        """None if no position was ever written so. A time alone stands for the end of its millisecond: callers who
+        follow the SDK's example begin with `Date.now()`."""
+        if not (text.isascii() and text.isdecimal()):
             return None
-        message_id = with_number(text[16:])
-        return Position(int(text[:15]), int(text[15]), message_id) if message_id else None
+        if len(text) <= _TIME_DIGITS:
+            return after_all(int(text))
+        if len(text) < _TIME_DIGITS + 2:
+            return None
+        message_id = with_number(text[_TIME_DIGITS + 1 :])
+        return Position(int(text[:_TIME_DIGITS]), int(text[_TIME_DIGITS]), message_id) if message_id else None
 
 
 def before_all(time_ms: int) -> Position:
@@ -139,11 +145,11 @@ def log_partition(account: str, day: int) -> str:
 
 def log_bound(time_ms: int) -> str:
     """Sorts before every segment whose newest event is of that millisecond or later."""
-    return f"{max(0, time_ms):015d}"
+    return f"{max(0, time_ms):0{_TIME_DIGITS}d}"
 
 
 def newest_of(sk: str) -> int:
-    return int(sk[:15])
+    return int(sk[:_TIME_DIGITS])
 
 
 def segments(told: Sequence[Told], retention_ms: int, name: Callable[[int], str]) -> Iterator[Put]:
