@@ -1,4 +1,4 @@
-"""`make bench ARGS="startup|coldstart|speed|flat"`: what was measured, printed. Nothing here is part of the tests."""
+"""`make bench ARGS="startup|coldstart|speed|flat|logs"`: what was measured, printed. It is no part of the tests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import logs as pages
 from benchmarks.coldstart import coldstart
-from benchmarks.fill import fill
+from benchmarks.fill import OLDEST, fill
 from benchmarks.load import ROOT, free_port, measure, process, wait_for
 
 
@@ -51,7 +52,25 @@ def flat(count: int = 10_000, pairs: int = 5, stored: int = 1_000_000) -> None:
         print(f"median ratio {statistics.median(ratios):.3f}")
 
 
+def logs(stored: int = 1_000_000) -> None:
+    """Log queries over so many delivered messages: each page takes 2 s and 50 MB at most."""
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder), delivered=stored, delayed=0)
+        queries = {
+            "matches nothing": {"label": "none"},
+            "matches nothing, earliest first": {"label": "none", "order": "earliestFirst"},
+            "matches the oldest": {"label": OLDEST},
+            "matches the oldest, created": {"label": OLDEST, "state": "CREATED"},
+            "matches all of an hour": {"fromDate": str((time.time_ns() // 10**9 - 3600) * 1000)},
+        }
+        for name, walked in pages.walk(Path(folder), queries).items():
+            print(
+                f"{name}: {walked.events:,} events in {walked.pages} pages; a page takes {walked.median_s:.3f} s in the"
+                f" median, {walked.longest_s:.3f} s and {walked.most_mb:.0f} MB at most"
+            )
+
+
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or ["startup", "coldstart", "speed", "flat"]
+    wanted = sys.argv[1:] or ["startup", "coldstart", "speed", "flat", "logs"]
     for name in wanted:
-        {"startup": startup, "coldstart": coldstart, "speed": speed, "flat": flat}[name]()
+        {"startup": startup, "coldstart": coldstart, "speed": speed, "flat": flat, "logs": logs}[name]()

@@ -19,15 +19,17 @@ from infra.token import Token
 
 _BATCH = 10
 _ITEMS = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
-_PAGES = ("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:Query")
-_LETTERS = ("dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:Query")
-_DELIVER = (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys", "cursor"))
+_PAGES = ("dynamodb:BatchGetItem", "dynamodb:Query")
+_DELIVER = (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"))
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
-    "api": ((*_ITEMS, *_LETTERS), ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "cursor")),
+    "api": (
+        (*_ITEMS, *_PAGES, "dynamodb:DeleteItem"),
+        ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"),
+    ),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,
-    "tick": ((*_ITEMS, *_PAGES), ("m#*", "due#*", "cursor")),
+    "tick": ((*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem"), ("m#*", "due#*", "*#log#*", "cursor")),
 }
 
 

@@ -380,8 +380,6 @@ def test_tokens_keys_and_accounts_are_apart(tmp_path: Path) -> None:
         ("POST", "/v2/enqueue/q/https://example.com", 404, "not served"),
         ("POST", "/v2/batch", 404, "not served"),
         ("DELETE", "/v2/messages", 404, "not served"),
-        ("GET", "/v2/events", 404, "not served"),
-        ("GET", "/v2/logs", 404, "not served"),
         ("GET", "/v2/dlq", 200, ""),
         ("POST", "/v2/dlq", 405, "use DELETE, GET"),
         ("GET", "/v2/dlq/retry", 404, "not found"),

@@ -14,6 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 import boto3
 import pytest
@@ -29,6 +30,7 @@ from waypost import on_aws, on_http, on_minute, on_queue
 from waypost.core import ids
 from waypost.core.ids import make_message_id, place_of
 from waypost.core.message import partition_of
+from waypost.engines.system import SystemClock
 
 TOKEN = "a-token-of-this-test"
 _KB = 1_024
@@ -55,6 +57,8 @@ class Seen(NamedTuple):
     logged: int
     #: Those of the write units that are written by the batch: reminders.
     batch_units: int
+    #: Bytes of the calls' answers.
+    received: int
 
     def within(self, figure: Counted) -> bool:
         """Each count is at most its figure; what is missing is at most a read that a cache spared."""
@@ -105,7 +109,7 @@ class World:
         #: Reads that could have shown what stood before.
         self.inconsistent: list[str] = []
         self._calls: list[str] = []
-        self._units = self._batch_units = self._sent = 0
+        self._units = self._batch_units = self._sent = self._received = 0
 
     def watch(self, function: on_aws.Function) -> None:
         """Counts the calls of the function's clients, and the write units of their items by DynamoDB's rule: a unit for
@@ -126,6 +130,7 @@ class World:
         context["asked"] = params
 
     def _after(self, model: Any, parsed: dict[str, Any], context: dict[str, Any], **_: object) -> None:
+        self._received += int(parsed["ResponseMetadata"]["HTTPHeaders"].get("content-length", 0))
         if model.name == "PutItem" and "Error" not in parsed:
             self._units += units(json.loads(context["asked"]["body"])["Item"])
         elif model.name == "UpdateItem" and "Error" not in parsed:
@@ -137,8 +142,9 @@ class World:
 
     def counted(self) -> Seen:
         units_in_all = self._units + self._batch_units
-        found = Seen(self._calls, units_in_all, self._sent, self.lines.size, self._batch_units)
-        self._calls, self._units, self._sent, self.lines.size, self._batch_units = [], 0, 0, 0, 0
+        found = Seen(self._calls, units_in_all, self._sent, self.lines.size, self._batch_units, self._received)
+        self._calls, self._units, self._sent, self.lines.size = [], 0, 0, 0
+        self._batch_units = self._received = 0
         return found
 
     def set_cursor(self, minute: int) -> None:
@@ -318,7 +324,8 @@ def test_a_plain_message(world: World, sink: SinkProcess) -> None:
     assert accepted.within(cost.PUBLISH), accepted
     assert deliver(world) == {"batchItemFailures": []}
     assert arrived(place, 1) == [message_id]
-    assert world.counted().write_units == 2
+    # The claim, the settle, and the batch's part of the log.
+    assert world.counted().write_units == 3
     assert '"state":"DELIVERED"' in call("GET", f"/v2/messages/{message_id}")["body"]
 
 
@@ -351,7 +358,7 @@ def test_a_retried_message(world: World, sink: SinkProcess) -> None:
     assert failed.within(cost.FAIL_ONCE), failed
     deliver(world)
     assert len(place.wait_for(2, 2)) == 2
-    assert world.counted().write_units == 2
+    assert world.counted().write_units == 3
 
 
 def test_a_delayed_message(world: World, sink: SinkProcess) -> None:
@@ -545,3 +552,63 @@ def test_the_runtimes_own_address_is_no_destination(world: World) -> None:
         assert reply.status == 400, reply
         assert "metadata" in reply.content["error"]
     here._runner.close()
+
+
+def test_logs_tell_of_each_attempt_when_its_batch_is_over(world: World, sink: SinkProcess) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    expected = {publish(place.url) for _ in range(10)}
+    deliver(world, 10)
+    assert Counter((one["messageId"], one["state"]) for one in logs(url=place.url)["events"]) == Counter(
+        (message_id, state) for message_id in expected for state in ("CREATED", "ACTIVE", "DELIVERED")
+    )
+
+
+def test_a_page_of_logs_reads_little(world: World, sink: SinkProcess) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    for _ in range(10):
+        publish(place.url)
+    deliver(world, 10)
+    world.set_cursor(minute_now() - 3)
+    world.counted()
+    assert len(logs(count="10")["events"]) == 10
+    first = world.counted()
+    # Of the newest minutes each shard, then the newest segments; the messages of the page at once.
+    assert Counter(first.calls)["Query"] <= 2 * 64 + 2
+    assert Counter(first.calls)["BatchGetItem"] == Counter(first.calls)["GetItem"] == 1
+    assert first.received < 100_000
+    assert logs(label="none") == {"events": []}
+    nothing = world.counted()
+    # All minutes that the look has not reached, and the days of the retention.
+    assert Counter(nothing.calls)["Query"] <= 4 * 64 + 17
+    assert Counter(nothing.calls)["BatchGetItem"] == 0
+    assert nothing.received < 300_000
+    assert len(logs(messageId=publish(place.url))["events"]) == 1
+    by_id = world.counted()
+    assert by_id.calls[-3:] == ["GetItem", "GetItem", "BatchGetItem"]
+
+
+def test_the_look_tells_of_creations(world: World, sink: SinkProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    begun = minute_now()
+    expected = [publish(place.url, **{"upstash-delay": "1d"}) for _ in range(10)]
+    world.set_cursor(begun - 1)
+    before = logs(url=place.url)["events"]
+    now = SystemClock.now_ms
+    monkeypatch.setattr(SystemClock, "now_ms", lambda self: now(self) + 5 * 60_000)
+    on_minute.handler({}, Context())
+    world.counted()
+    after = logs(url=place.url)["events"]
+    assert before == after
+    assert [one["messageId"] for one in after] == expected[::-1]
+    # Nothing is read live but the minutes after those that were looked at.
+    assert Counter(world.counted().calls)["Query"] <= 4 * 64 + 17
+
+
+def logs(**query: str) -> dict[str, Any]:
+    asked = event("GET", "/v2/events")
+    answer = on_http.handler({**asked, "rawQueryString": urlencode(query)}, Context())
+    assert answer["statusCode"] == 200, answer
+    return dict(json.loads(answer["body"]))

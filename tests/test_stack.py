@@ -20,6 +20,7 @@ from infra.stack import WaypostStack
 
 _CONTEXT = {"aws:cdk:bundling-stacks": [], "settings": '{"WAYPOST_MAX_BODY": "500000"}'}
 _ITEMS = ["dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"]
+_PAGES = ["dynamodb:BatchGetItem", "dynamodb:Query"]
 _LOGS = ["logs:CreateLogStream", "logs:PutLogEvents"]
 _HEAR = ["sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
 _HEAR += ["sqs:ReceiveMessage"]
@@ -31,28 +32,29 @@ _WILDCARDS = {_BLOBS: "an object's name is drawn when it is written; AWS has no 
 _MAY = {
     "api": [
         *_ITEMS,
+        *_PAGES,
         *_LOGS,
-        *("dynamodb:BatchGetItem", "dynamodb:DeleteItem", "dynamodb:Query"),
-        *(*_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
+        *("dynamodb:DeleteItem", *_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
     ],
     "deliver": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"],
     "deliver-slow": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"],
     "empty": [*_LOGS, "s3:DeleteObject", "s3:ListBucket"],
     "tick": [
         *_ITEMS,
+        *_PAGES,
         *_LOGS,
-        *("dynamodb:BatchGetItem", "dynamodb:BatchWriteItem", "dynamodb:Query"),
+        "dynamodb:BatchWriteItem",
         *(*_READ, "s3:PutObject", "sqs:GetQueueAttributes", "sqs:SendMessage"),
     ],
 }
 
-_DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys", "cursor"]
+_DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"]
 #: The partitions of the table that each may touch.
 _PARTITIONS = {
-    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "cursor"],
+    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"],
     "deliver": _DELIVER_PARTITIONS,
     "deliver-slow": _DELIVER_PARTITIONS,
-    "tick": ["m#*", "due#*", "cursor"],
+    "tick": ["m#*", "due#*", "*#log#*", "cursor"],
 }
 
 

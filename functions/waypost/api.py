@@ -16,12 +16,14 @@ from waypost.core.dead_letters import DeadLetters
 from waypost.core.destination import read_destination, split_control_keys
 from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch, Unauthorized, shown
 from waypost.core.guard import Guard
+from waypost.core.log import Log
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
 from waypost.letter_routes import LetterRoutes
+from waypost.logs import Logs
 from waypost.shapes import message_shape
 
 _log = logging.getLogger("waypost.api")
@@ -56,13 +58,15 @@ class Api:
         dead_letters: DeadLetters,
         keys: KeyStore,
         guard: Guard,
+        log: Log,
     ):
         self._ports = ports
         self._policy = policy
         self._tokens = tokens
         self._publisher = publisher
-        self._messages = Messages(ports, policy)
+        self._messages = Messages(ports, policy, log)
         self.letters = LetterRoutes(ports, policy, dead_letters, guard)
+        self._logs = Logs(ports, policy, self._messages)
         self._keys = keys
         self._guard = guard
 
@@ -173,6 +177,9 @@ class Api:
             raise NotFound(f"message {shown(message_id)} not found")
         return Reply(200, {"messageId": message_id})
 
+    async def list_events(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        return Reply(200, await self._logs.listed(account, call.query, match["name"]))
+
     async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         keys = await self._keys.keys(account)
         return Reply(200, {"current": keys.current, "next": keys.next})
@@ -219,11 +226,11 @@ ROUTES: Sequence[Route] = [
     _route("GET", rf"/v2/dlq/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.get)),
     _route("DELETE", rf"/v2/dlq/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.delete)),
     _route("POST", rf"/v2/dlq/retry/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.retry)),
+    _route("GET", r"/v2/(?P<name>events|logs)", Api.list_events),
     _route("GET", r"/v2/keys", Api.get_keys),
     *_not_served("POST", r"/v2/enqueue/.+"),
     *_not_served("POST", r"/v2/batch"),
     *_not_served("DELETE", r"/v2/messages"),
-    *_not_served("GET", r"/v2/(events|logs)"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
     *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
     *_not_served("GET POST PATCH DELETE", r"/v2/topics(/.+)?"),

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import msgspec
 
 from waypost.call import Call, Reply
-from waypost.core.body import BodyMissing, is_inline, load_body
+from waypost.core.body import BodyMissing, body_at_hand, load_body
 from waypost.core.dead_letters import Changed, DeadLetters, Found, Letter
 from waypost.core.destination import split_control_keys
 from waypost.core.errors import Conflict, NotFound, shown
@@ -38,7 +38,7 @@ class LetterRoutes:
         last: Letter | None = None
         for letter, message in await self._letters.with_messages(found.letters):
             # A body of its own file or object would cost a read each: it is shown with the single letter.
-            body = await load_body(message.body, self._ports.blobs) if is_inline(message.body) else None
+            body = body_at_hand(message.body)
             shape = letter_shape(letter, message, body)
             size += len(msgspec.json.encode(shape))
             if last and size > _MAX_LIST:

@@ -106,6 +106,11 @@ class Function:
         """Runs one call's work to its end: nothing of it goes on in a later call."""
         return self._runner.run(work)
 
+    async def write_log(self) -> None:
+        """Nothing is left waiting for a later call, which may never come; what the store did not take is."""
+        if left := await self.service.log.flush():
+            self.log.warning("events wait to be logged", extra={"reason": left})
+
     def count(self, metrics: Mapping[str, int]) -> None:
         """Numbers by their metric's name, as one line in CloudWatch's embedded format: it is paid by its length."""
         from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit

@@ -10,14 +10,20 @@ from waypost.api import body_too_large
 from waypost.call import Call, Reply
 from waypost.core.errors import TooMuch
 from waypost.core.policy import Policy
-from waypost.on_aws import function
+from waypost.on_aws import Function, function
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
     here = function()
-    reply = here.run(here.service.api.answer(read_call(event, here.policy)))
+    reply = here.run(_answered(here, read_call(event, here.policy)))
     here.log.info("request", extra={"method": event["requestContext"]["http"]["method"], "status": reply.status})
     return written(reply)
+
+
+async def _answered(here: Function, call: Call) -> Reply:
+    reply = await here.service.api.answer(call)
+    await here.write_log()
+    return reply
 
 
 def read_call(event: Mapping[str, Any], policy: Policy) -> Call:

@@ -14,6 +14,8 @@ from waypost.on_aws import Function, function
 
 #: An attempt is begun only if the function lives on for the message's timeout and this, to claim and to settle.
 _MARGIN_MS = 10_000
+#: Events wait for others of their batch, with which they are one item, but no longer than this.
+_LOG_EVERY_S = 2
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -24,12 +26,22 @@ async def deliver_batch(here: Function, event: Mapping[str, Any], left_ms: Any) 
     """Names what SQS shall hand over once more. `left_ms` tells how long the function still has."""
     records = event["Records"]
     settled: Counter[str] = Counter()
+    writing = asyncio.create_task(_write_log(here))
     done = await asyncio.gather(*(_deliver(here, record["body"], left_ms, settled) for record in records))
+    writing.cancel()
+    await here.write_log()
     here.sender.drop_idle()
     if settled:
         here.count(settled)
     failed = [record["messageId"] for record, well in zip(records, done, strict=True) if not well]
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
+
+
+async def _write_log(here: Function) -> None:
+    """While the batch lasts, which may be long for one slow endpoint."""
+    while True:
+        await asyncio.sleep(_LOG_EVERY_S)
+        await here.write_log()
 
 
 async def _deliver(here: Function, ref: str, left_ms: Any, settled: Counter[str]) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from waypost.core.callback import listed
 from waypost.core.dead_letters import Letter
+from waypost.core.event import Event, Failure
 from waypost.core.message import Message, Phase, State
 from waypost.core.terms import Callback, Terms
 
@@ -44,6 +45,55 @@ def letter_shape(letter: Letter, message: Message, body: bytes | None) -> dict[s
     return shape
 
 
+def event_shape(event: Event, accepted: Mapping[str, Any]) -> dict[str, Any]:
+    """`accepted`: what `logged` says of its message; empty: the message is gone."""
+    source = event.source
+    shape: dict[str, Any] = {
+        **accepted,
+        "time": event.position.time_ms,
+        "messageId": source.message_id,
+        "state": event.state,
+        "url": source.url,
+        "callerIP": source.caller_ip,
+    }
+    if source.labels:
+        shape |= {"label": source.labels[0], "labels": list(source.labels)}
+    if event.next_ms:
+        shape["nextDeliveryTime"] = event.next_ms
+    if event.failure:
+        shape |= _shown_failure(event.failure)
+    return shape
+
+
+def logged(message: Message, body: bytes | None) -> dict[str, Any]:
+    """What an event says of its message. Logs differ from messages in a few names, and their bodies are in base64."""
+    shape = described(message, body)
+    shown = shape.pop("body", None)
+    encoded = shape.pop("bodyBase64", None)
+    if body is not None:
+        hidden = "body" in message.terms.redacted
+        shape["body"] = shown if hidden else encoded or base64.b64encode(body).decode()
+    for name in ("callback", "failureCallback"):
+        if name in shape:
+            shape[f"{name}Headers"] = shape.pop(f"{name}Header")
+    if "retryDelayExpression" in shape:
+        shape["retryDelayExpr"] = shape["retryDelayExpression"]
+    return shape
+
+
+def _shown_failure(failure: Failure) -> dict[str, Any]:
+    headers = listed(failure.headers)
+    shape: dict[str, Any] = {
+        "responseStatus": failure.status,
+        "responseHeader": headers,
+        "responseHeaders": headers,
+        **shown_text("responseBody", "responseBodyBase64", failure.body),
+    }
+    if failure.error:
+        shape["error"] = failure.error
+    return shape
+
+
 def described(message: Message, body: bytes | None) -> dict[str, Any]:
     """What was accepted. `body` is None where it is not to be shown."""
     terms = message.terms
@@ -72,13 +122,18 @@ def described(message: Message, body: bytes | None) -> dict[str, Any]:
 
 
 def shown_body(plain: str, encoded: str, body: bytes, terms: Terms) -> dict[str, str]:
-    """Under its plain name if it is text, under the other one in base64."""
+    """Of a message; what is redacted is shown as its hash."""
     if "body" in terms.redacted:
         return {plain: redacted(body)}
+    return shown_text(plain, encoded, body)
+
+
+def shown_text(plain: str, encoded: str, data: bytes) -> dict[str, str]:
+    """Under its plain name if it is text, under the other one in base64."""
     try:
-        return {plain: body.decode()}
+        return {plain: data.decode()}
     except UnicodeDecodeError:
-        return {encoded: base64.b64encode(body).decode()}
+        return {encoded: base64.b64encode(data).decode()}
 
 
 def shown_headers(headers: Sequence[tuple[str, str]], terms: Terms) -> dict[str, list[str]]:

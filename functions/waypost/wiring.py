@@ -14,6 +14,7 @@ from waypost.core.deliver import Deliverer
 from waypost.core.duration import parse_duration
 from waypost.core.fresh import Fresh
 from waypost.core.guard import Guard
+from waypost.core.log import Log
 from waypost.core.look import Look
 from waypost.core.policy import Policy
 from waypost.core.ports import Ports
@@ -32,18 +33,20 @@ class Service:
     api: Api
     deliverer: Deliverer
     look: Look
+    log: Log
     keys: KeyStore
 
 
 def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Service:
     looked, fresh = Looked(), Fresh(policy.fresh)
-    keys = KeyStore(ports)
-    acceptor = Acceptor(ports, policy, looked)
+    keys, log = KeyStore(ports), Log(ports, policy)
+    acceptor = Acceptor(ports, policy, looked, log)
     publisher = Publisher(ports, policy, looked, fresh, acceptor)
     return Service(
-        api=Api(ports, policy, tokens, publisher, DeadLetters(ports, policy, acceptor), keys, guard),
-        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor),
+        api=Api(ports, policy, tokens, publisher, DeadLetters(ports, policy, acceptor), keys, guard, log),
+        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor, log),
         look=Look(ports, policy, looked),
+        log=log,
         keys=keys,
     )
 

@@ -22,6 +22,8 @@ _LOOPBACK = {"WAYPOST_ALLOWED_NETWORKS": "127.0.0.0/8"}
 class Deployment(Client):
     """`url` is the test front's. Token and signing keys are the development profile's, which the journeys know."""
 
+    logs_within_s = 5
+
     def __init__(self, emulator: Emulator, folder: Path, settings: dict[str, str] | None = None) -> None:
         self._emulator = emulator
         #: The emulator's port, where the HTTP API is reached by its host name.

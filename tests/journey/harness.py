@@ -104,6 +104,9 @@ def request(
 class Client:
     """What a journey asks a server on this machine, besides what the SDKs ask."""
 
+    #: How soon logs tell of an event.
+    logs_within_s = 2
+
     def __init__(self, port: int) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"

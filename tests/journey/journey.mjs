@@ -34,6 +34,21 @@ const scenarios = {
     return answers;
   },
 
+  logs: ({ request }) => new Client().logs(request),
+
+  events: ({ request }) => new Client().events(request),
+
+  async allLogs({ request }) {
+    const found = [];
+    let cursor;
+    do {
+      const page = await new Client().logs({ ...request, cursor });
+      found.push(...page.logs);
+      cursor = page.cursor;
+    } while (cursor);
+    return found;
+  },
+
   async verify({ signature, body, url }) {
     try {
       return { valid: await new Receiver().verify({ signature, body, url }) };

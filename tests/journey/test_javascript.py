@@ -8,6 +8,7 @@ import time
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from qstash import Receiver
 
@@ -230,6 +231,33 @@ def test_all_dead_letters_are_retried_and_deleted(javascript: JavaScript, sink: 
     dead(javascript, place.url, 1)
     assert sum(one["deleted"] for one in javascript("dlqToTheEnd", method="delete", request={"all": True})) >= 1
     assert listed(javascript, url=place.url) == []
+
+
+def test_logs_tell_what_befell_a_message(javascript: JavaScript, sink: SinkProcess, server: Server):
+    place, label = sink.place("fail", times=1, status=500, retry_after=1), f"label-{uuid.uuid4().hex}"
+    request = {"url": place.url, "body": {"n": 1}, "label": label, "headers": {"X-Order": "7"}}
+    message_id = javascript("publishJSON", request=request)["messageId"]
+    server.wait_for_state(message_id, "DELIVERED", 3)
+    life = ["DELIVERED", "ACTIVE", "RETRY", "ERROR", "ACTIVE", "CREATED"]
+
+    by_id = javascript("logs", request={"messageIds": [message_id]})["logs"]
+    assert [log["state"] for log in by_id] == life
+
+    def labelled() -> list[dict[str, object]]:
+        found: list[dict[str, object]] = javascript("logs", request={"filter": {"label": [label, "other"]}})["logs"]
+        return found
+
+    logs = wait_until(lambda: found if len(found := labelled()) == len(life) else None, server.logs_within_s)
+    assert [(log["time"], log["state"]) for log in logs] == [(log["time"], log["state"]) for log in by_id]
+    assert {(log["messageId"], log["url"], log["label"]) for log in logs} == {(message_id, place.url, label)}
+    assert all(log["header"]["X-Order"] == ["7"] for log in by_id)
+    assert base64.b64decode(by_id[0]["body"]) == b'{"n":1}'
+    assert logs[3]["responseStatus"] == 500
+    assert "nextDeliveryTime" in logs[2]
+
+    chosen = {"label": label, "state": ["RETRY", "ERROR"], "host": urlsplit(place.url).netloc, "fromDate": 1}
+    assert javascript("events", request={"filter": chosen})["events"] == logs[2:4]
+    assert javascript("allLogs", request={"filter": {"label": label}, "count": 4}) == logs
 
 
 def test_a_refusal_is_an_error_that_says_why(javascript: JavaScript):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import uuid
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from qstash import QStash, Receiver
 from qstash.errors import QStashError, SignatureError
+from qstash.log import LogState
 from qstash.message import PublishResponse
 
 from journey.harness import CLOCKS_S, DEV_TOKEN, JavaScript, Server, SinkProcess, python_client, request, wait_until
@@ -256,6 +258,43 @@ def test_what_waits_for_its_time_is_made_due_at_once(python: QStash, sink: SinkP
         assert server.post(f"/v2/messages/{message_id}/retry").status == 409
     assert [d.header("Upstash-Retried") for d in retrying.deliveries()] == ["0", "1"]
     assert server.post("/v2/messages/msg_unknown/retry").status == 404
+
+
+def test_logs_tell_what_befell_a_message(python: QStash, sink: SinkProcess, server: Server):
+    place, label = sink.place("fail", times=1, status=500, retry_after=1), f"label-{uuid.uuid4().hex}"
+    published = publish_json(python, url=place.url, body={"n": 1}, label=label, headers={"X-Order": "7"})
+    server.wait_for_state(published.message_id, "DELIVERED", 3)
+    life = ["DELIVERED", "ACTIVE", "RETRY", "ERROR", "ACTIVE", "CREATED"]
+
+    # By its id at once, by anything else when it is written.
+    logs = python.log.list(filter={"message_id": published.message_id}).logs
+    assert [log.state.value for log in logs] == life
+    labelled = wait_until(
+        lambda: found if len(found := python.log.list(filter={"label": label}).logs) == len(life) else None,
+        server.logs_within_s,
+    )
+    assert [(log.time, log.state) for log in labelled] == [(log.time, log.state) for log in logs]
+
+    for log in (*logs, *labelled):
+        assert (log.message_id, log.url, log.label, log.method) == (published.message_id, place.url, label, "POST")
+        assert json.loads(base64.b64decode(log.body_base64 or "")) == {"n": 1}
+        assert (log.headers or {})["X-Order"] == ["7"]
+    assert labelled[3].response_status == 500
+    assert labelled[3].response_headers
+    assert (labelled[2].next_delivery_time or 0) >= labelled[2].time + 1000
+
+    assert python.log.list(filter={"label": label, "state": LogState.RETRY}).logs == [labelled[2]]
+    assert python.log.list(filter={"label": label, "to_time": labelled[-1].time}).logs == labelled[-1:]
+    assert python.log.list(filter={"message_ids": [published.message_id, "msg_none"]}).logs == logs
+
+    pages, cursor = [], None
+    while True:
+        page = python.log.list(filter={"label": label}, count=4, cursor=cursor)
+        pages += page.logs
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert pages == labelled
 
 
 def test_signing_keys_are_read(python: QStash, python_receiver: Receiver):

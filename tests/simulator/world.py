@@ -499,6 +499,7 @@ class World:
         message = await here.service.deliverer.find(ref)
         if message:
             await here.service.deliverer.deliver(message)
+            await here.service.log.flush()
 
     async def _tick(self) -> None:
         started_s = self.loop.time()

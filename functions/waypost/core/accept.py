@@ -8,6 +8,7 @@ from msgspec import Struct
 from waypost.core.body import store_body
 from waypost.core.cursor import open_cursor
 from waypost.core.ids import Place, make_message_id
+from waypost.core.log import Log
 from waypost.core.message import Message, life_ends_ms, partition_of
 from waypost.core.policy import Policy
 from waypost.core.ports import LONGEST_BELL_MS, Bell, Ports, Randomness
@@ -30,10 +31,11 @@ class Request(Struct, frozen=True):
 
 
 class Acceptor:
-    def __init__(self, ports: Ports, policy: Policy, looked: Looked) -> None:
+    def __init__(self, ports: Ports, policy: Policy, looked: Looked, log: Log) -> None:
         self._ports = ports
         self._policy = policy
         self._looked = looked
+        self._log = log
 
     async def make(self, request: Request, random: Randomness | None = None) -> Message:
         """The message, in a minute that was not looked at; a blob is durable when this returns. `random`: where its
@@ -79,6 +81,8 @@ class Acceptor:
         await self.ring(message)
 
     async def remind(self, message: Message) -> None:
+        """For a message that the look may have missed: what the look would have done."""
+        self._log.created(message)
         at = self._ports.clock.now_ms() + LOOK_AFTER_MS
         await remind(self._ports, message.ref, at, self._policy.shards)
 

@@ -47,17 +47,18 @@ async def store_body(
     return {"blob": name, "zipped": "zip" in packed}
 
 
-def is_inline(stored: Mapping[str, Any]) -> bool:
-    """Whether the body stands in the item, so that it costs no read of its own."""
-    return "blob" not in stored
+def body_at_hand(stored: Mapping[str, Any]) -> bytes | None:
+    """The body if it stands in the item itself; None: it is a blob."""
+    if "raw" in stored:
+        return bytes(stored["raw"])
+    return zlib.decompress(stored["zip"]) if "zip" in stored else None
 
 
 async def load_body(stored: Mapping[str, Any], blobs: Blobs) -> bytes:
     """Raises BodyMissing if the blob is not there (any more)."""
-    if "raw" in stored:
-        return bytes(stored["raw"])
-    if "zip" in stored:
-        return zlib.decompress(stored["zip"])
+    at_hand = body_at_hand(stored)
+    if at_hand is not None:
+        return at_hand
     data = await _fetch(stored["blob"], blobs)
     return zlib.decompress(data) if stored["zipped"] else data
 

@@ -14,7 +14,9 @@ from waypost.core.callback import callback_request, name_from
 from waypost.core.dead_letters import capped_headers, dead_letter, letter_id
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
+from waypost.core.log import Log
 from waypost.core.message import (
+    LEASE_MARGIN_MS,
     STATE_OUTLIVES_MS,
     VERSION,
     Message,
@@ -49,8 +51,6 @@ from waypost.core.reminder import Looked, Stopwatch, remind
 from waypost.core.retry import Delivered, RetryAt, after_attempt, is_success
 from waypost.core.signing import SigningKeys, sign
 
-#: A lease outlasts the endpoint's timeout by this: time to claim and, at its end, to settle.
-_LEASE_MARGIN_MS = 30_000
 #: The request is over this long before the lease ends.
 _SETTLE_MARGIN_MS = 10_000
 #: An attempt that did not return so often ends the message: something in it kills its worker.
@@ -85,6 +85,7 @@ class Deliverer:
         fresh: Fresh,
         signing_keys: Callable[[str], Awaitable[SigningKeys]],
         acceptor: Acceptor,
+        log: Log,
     ) -> None:
         self._ports = ports
         self._policy = policy
@@ -92,6 +93,7 @@ class Deliverer:
         self._fresh = fresh
         self._signing_keys = signing_keys
         self._acceptor = acceptor
+        self._log = log
         self._under_way: dict[str, Attempt] = {}
 
     async def find(self, ref: str) -> Message | None:
@@ -118,6 +120,7 @@ class Deliverer:
         self._under_way[attempt.state.token] = attempt
         try:
             started_ms = self._ports.clock.now_ms()
+            self._log.active(message, started_ms)
             outcome = await self._attempt(attempt)
             return await self._settle(attempt, outcome, started_ms) if outcome else None
         finally:
@@ -163,6 +166,7 @@ class Deliverer:
         try:
             if state.stop:
                 await self._ports.table.write(ended(message, crashed, Phase.CANCELLED, now, when=held))
+                self._log.canceled(message, now)
                 return None
             held = AllOf((*held.conditions, Absent("stop")))
             if crashed.crashes >= _MAX_CRASHES:
@@ -182,6 +186,7 @@ class Deliverer:
         end = ended(message, lost, Phase.FAILED, now, when=held)
         letter = dead_letter(message, lost, now, outcome, self._policy)
         await self._ports.table.write_together([end, letter, *(Put(one.to_item()) for one in callbacks)])
+        self._log.settled(message, replace(lost, phase=Phase.FAILED), now)
         for one in callbacks:
             await self._acceptor.announce(one, watch)
 
@@ -190,7 +195,7 @@ class Deliverer:
         held = {
             "state": _ACTIVE,
             "token": random_name(self._ports.random),
-            "lease": now + message.terms.timeout_ms + _LEASE_MARGIN_MS,
+            "lease": now + message.terms.timeout_ms + LEASE_MARGIN_MS,
             "boot": self._policy.boot,
         }
         if crashes:
@@ -266,7 +271,7 @@ class Deliverer:
             except ConditionFailed as refused:
                 standing = State.from_item(refused.item)
                 if standing.token == state.token and standing.stop and not state.stop:
-                    state, callbacks = replace(state, stop=True), None
+                    state, callbacks = replace(state, stop=standing.stop), None
                     continue
                 # Ours took effect and its answer was lost, or it was never ours: a bell too many does no harm.
                 if standing.phase is Phase.RETRY or standing.phase is Phase.CREATED:
@@ -279,6 +284,7 @@ class Deliverer:
                     raise
                 await self._ports.clock.sleep_ms(_SETTLE_PAUSE_MS)
                 continue
+            self._log.settled(message, settled, now)
             for one in callbacks:
                 await self._acceptor.announce(one, watch)
             if settled.phase is Phase.RETRY:
@@ -412,7 +418,7 @@ def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condi
         "retried": state.retried,
         "crashes": state.crashes,
     }
-    return _change(message, settled | _attempts(state), ("token", "lease", "boot", "due", "stop"), when)
+    return _change(message, settled | _attempts(state), ("token", "lease", "boot", "due"), when)
 
 
 def _attempts(state: State) -> dict[str, Any]:

@@ -65,6 +65,33 @@ def _place_of(message_id: str) -> Place | None:
     return None if number >> 40 else Place(number >> 8, number & 0xFF)
 
 
+def first_id(place: Place, ms: int) -> str:
+    """Sorts before all ids that this place gives from that millisecond of its minute on, and after all before."""
+    coarse, rest = divmod(ms, 62)
+    return f"{_start_of_id(*place)}{_PAIRS[coarse]}{_DIGITS[rest]}"
+
+
+def number_of(message_id: str) -> str:
+    """An id as decimal digits, for what may hold digits only."""
+    number = 0
+    for digit in message_id[len(_PREFIX) :]:
+        number = number * 62 + _DIGITS.index(digit)
+    return str(number)
+
+
+def with_number(digits: str) -> str | None:
+    """The id whose number that is, though there need not be such a message. None: there can't be one."""
+    length = _LENGTH - len(_PREFIX)
+    number = int(digits) if len(digits) <= 2 * length else 62**length
+    if number >= 62**length:
+        return None
+    found = []
+    for _ in range(length):
+        number, digit = divmod(number, 62)
+        found.append(_DIGITS[digit])
+    return _PREFIX + "".join(reversed(found))
+
+
 def random_name(random: Randomness) -> str:
     """A fresh name for a lease, a token's id or a blob: 96 bits."""
     return random(12).hex()

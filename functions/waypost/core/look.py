@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from waypost.core.body import BodyMissing, prolong_body
 from waypost.core.cursor import move_cursor, open_cursor, read_cursor
+from waypost.core.event import Told, segments, told_created
 from waypost.core.ids import Place, place_of
 from waypost.core.message import (
     STATE_OUTLIVES_MS,
@@ -54,6 +55,8 @@ from waypost.core.reminder import (
 _SECOND_LOOK_MINUTES = 30
 #: How many minutes one move of the cursor covers while catching up.
 _MINUTES_AT_ONCE = 60
+#: So many creations are held before they are written.
+_TOLD_AT_ONCE = 20_000
 #: A message is given a longer life when less than this is left of it.
 _LIFE_RUNS_OUT_MS = 7 * DAY
 
@@ -115,7 +118,9 @@ class Look:
         """After a start: rings all that is unfinished and due, whose bells and workers died with the process before."""
         now = self._ports.clock.now_ms()
         for minute in range(self._looked.minute + 1, max(now // MINUTE, self._looked.minute + 1) + 1):
-            async for message, state in self._unfinished(minute):
+            async for message, state in self._messages_of(minute):
+                if state.phase.final:
+                    continue
                 delay = max(0, wake_at(message, state, self._policy.boot) - now)
                 if delay <= LONGEST_BELL_MS:
                     await self._ports.doorbell.ring([Bell(message.ref, delay, message.terms.timeout_ms)])
@@ -138,20 +143,38 @@ class Look:
         """Gives reminders to what is unfinished in the minutes after `seen` up to `last`, then moves the cursor."""
         self._looked.minute = max(self._looked.minute, last)
         for minute in range(seen + 1, last + 1):
-            await self._remind_unfinished(minute)
+            await self._remind_unfinished(minute, tell=True)
             await self._remind_unfinished(minute - _SECOND_LOOK_MINUTES)
         return await move_cursor(self._ports, seen, last)
 
-    async def _remind_unfinished(self, minute: int) -> None:
-        puts: list[Put | Delete] = [
-            reminder(message.ref, wake_at(message, state, self._policy.boot), self._policy.shards)
-            async for message, state in self._unfinished(minute)
-        ]
-        if puts:
-            await self._ports.table.write_many(puts)
+    async def _remind_unfinished(self, minute: int, *, tell: bool = False) -> None:
+        """`tell` of the minute's creations, too: so a publisher need not, and logs cost nothing before his answer."""
+        reminders: list[Put | Delete] = []
+        told: list[Told] = []
+        part = 0
+        async for message, state in self._messages_of(minute):
+            if not state.phase.final:
+                wake = wake_at(message, state, self._policy.boot)
+                reminders.append(reminder(message.ref, wake, self._policy.shards))
+            if tell:
+                told.append(told_created(message))
+            if len(told) == _TOLD_AT_ONCE:
+                await self._tell(told, minute, part)
+                told.clear()
+                part += 1
+        await self._tell(told, minute, part)
+        if reminders:
+            await self._ports.table.write_many(reminders)
 
-    async def _unfinished(self, minute: int) -> AsyncIterator[tuple[Message, State]]:
-        """The messages of one minute that are not final. An item of a message is followed by that of its state."""
+    async def _tell(self, told: Sequence[Told], minute: int, part: int) -> None:
+        """Under names that a repeat makes again, since it may find the same."""
+        if told:
+            retention = self._policy.log_retention_ms
+            puts = segments(told, retention, lambda number: f"look-{minute}-{part}-{number}")
+            await self._ports.table.write_many(list(puts))
+
+    async def _messages_of(self, minute: int) -> AsyncIterator[tuple[Message, State]]:
+        """All of one minute. An item of a message is followed by that of its state."""
         now = self._ports.clock.now_ms()
         for shard in range(self._policy.shards):
             message: Message | None = None
@@ -164,9 +187,7 @@ class Look:
                             yield message, State()
                         message = Message.from_item(item, now)
                     elif message and item["sk"] == message.state_key.sk:
-                        state = State.from_item(item)
-                        if not state.phase.final:
-                            yield message, state
+                        yield message, State.from_item(item)
                         message = None
                 if page.next is None:
                     break

@@ -19,6 +19,8 @@ from waypost.core.terms import Terms
 VERSION = 1
 #: A state outlives its message by this, so that no message is ever seen without the state it had.
 STATE_OUTLIVES_MS = 7 * DAY
+#: A lease outlasts the endpoint's timeout by this: time to claim and, at its end, to settle.
+LEASE_MARGIN_MS = 30_000
 #: The longest life a message is given at a time; what needs longer is extended by its reminder.
 _LONGEST_LIFE_MS = 390 * DAY
 
@@ -130,8 +132,8 @@ class State(Struct, frozen=True):
     token: str = ""
     #: The start of the worker process that took the lease; empty where leases end by time alone.
     boot: str = ""
-    #: A cancel came while an attempt was under way.
-    stop: bool = False
+    #: When a cancel came while an attempt was under way; 0: none did.
+    stop: int = 0
     ended_ms: int = 0
     #: The last attempt that came back: `at`, `ms`, `status` (0: no answer), `error`; of a failed one `next`, when the
     #: next attempt was due then (0: there is none), and the answer's `headers` and `body`, cut short.
@@ -152,12 +154,17 @@ class State(Struct, frozen=True):
             lease_ms=item.get("lease", 0),
             token=item.get("token", ""),
             boot=item.get("boot", ""),
-            stop="stop" in item,
+            stop=int(item.get("stop", 0)),
             ended_ms=item.get("ended", 0),
             last=item.get("last"),
             earlier=tuple(map(tuple, item.get("earlier", ()))),
             ttl_ms=item["ttl"] * 1000,
         )
+
+
+def lease_began_ms(message: Message, state: State) -> int:
+    """When the attempt that is under way was claimed."""
+    return state.lease_ms - message.terms.timeout_ms - LEASE_MARGIN_MS
 
 
 def _place(message_id: str) -> Place:

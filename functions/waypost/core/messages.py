@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from waypost.core.deliver import due_at_once, ended
 from waypost.core.errors import Conflict
 from waypost.core.ids import place_of
+from waypost.core.log import Log
 from waypost.core.message import Message, Phase, State, message_key, state_key
 from waypost.core.policy import Policy
 from waypost.core.ports import Absent, AllOf, AnyOf, Bell, Change, ConditionFailed, Equals, Ports
@@ -20,9 +21,10 @@ class Seen:
 
 
 class Messages:
-    def __init__(self, ports: Ports, policy: Policy) -> None:
+    def __init__(self, ports: Ports, policy: Policy, log: Log) -> None:
         self._ports = ports
         self._policy = policy
+        self._log = log
 
     async def read(self, account: str, message_id: str) -> Seen | None:
         """None for what is unknown, another account's, or ended longer ago than the retention."""
@@ -46,11 +48,15 @@ class Messages:
             return None
         message, state = seen.message, seen.state
         while not state.phase.final:
+            now = self._ports.clock.now_ms()
             try:
-                await self._ports.table.write(self._cancellation(message, state))
+                await self._ports.table.write(self._cancellation(message, state, now))
             except ConditionFailed as refused:
                 state = State.from_item(refused.item)
             else:
+                self._log.cancel_requested(message, now)
+                if state.phase is not Phase.ACTIVE:
+                    self._log.canceled(message, now)
                 return True
         return False
 
@@ -75,9 +81,9 @@ class Messages:
             raise Conflict(f"message {message_id} has ended as {state.phase}: it can't be made due; publish it anew")
         raise Conflict(f"message {message_id} is being delivered: read what comes of it, then ask again")
 
-    def _cancellation(self, message: Message, state: State) -> Change:
+    def _cancellation(self, message: Message, state: State, now: int) -> Change:
         if state.phase is Phase.ACTIVE:
             under_way = AllOf((Equals("state", Phase.ACTIVE.value), Equals("token", state.token)))
-            return Change(message.state_key, set={"stop": True}, when=under_way)
+            return Change(message.state_key, set={"stop": now}, when=under_way)
         waiting = AnyOf((Absent("state"), Equals("state", Phase.RETRY.value)))
-        return ended(message, state, Phase.CANCELLED, self._ports.clock.now_ms(), when=waiting)
+        return ended(message, state, Phase.CANCELLED, now, when=waiting)

@@ -35,6 +35,8 @@ class Policy:
     retention_ms: int = _setting(14 * DAY, "WAYPOST_RETENTION")
     #: How long a dead letter is kept.
     dlq_retention_ms: int = _setting(30 * DAY, "WAYPOST_DLQ_RETENTION")
+    #: How long logs tell of an event.
+    log_retention_ms: int = _setting(14 * DAY, "WAYPOST_LOG_RETENTION", least=1)
     #: The SDKs know these two alone.
     region: str = _setting("US-EAST-1", "WAYPOST_REGION", choices=("US-EAST-1", "EU-CENTRAL-1"))
     #: Bodies from this size on are compressed: late where that costs time, early where a write costs by the kilobyte.

@@ -32,6 +32,7 @@ _TICK_S = 60
 #: A tick that had more to ring than it may is followed by the next after this.
 _TICK_AGAIN_S = 1
 _EXPIRE_S = 3600
+_LOG_EVERY_S = 1
 #: Requests being answered at a stop may take this long.
 _ANSWERS_S = 2
 #: Attempts under way at a stop may take this long; those that do not end are made again after the next start.
@@ -71,6 +72,7 @@ async def serve(
         asyncio.create_task(dispatcher.run()),
         asyncio.create_task(_tick(service, doorbell, policy.rings_per_tick)),
         asyncio.create_task(_expire(table, blobs)),
+        asyncio.create_task(_write_log(service)),
     ]
     try:
         await door.open(listener)
@@ -84,6 +86,7 @@ async def serve(
             await asyncio.wait_for(dispatcher.drain(), _STOP_S - 2)
         except TimeoutError:
             await dispatcher.let_go()
+        await service.log.flush()
         await table.close()
         await sender.close()
 
@@ -107,6 +110,13 @@ async def _tick(service: Service, doorbell: HeapDoorbell, rings: int) -> None:
         await asyncio.sleep(pause)
         while pause == _TICK_AGAIN_S and await doorbell.backlog() > rings // 2:
             await asyncio.sleep(_TICK_AGAIN_S)
+
+
+async def _write_log(service: Service) -> None:
+    while True:
+        await asyncio.sleep(_LOG_EVERY_S)
+        if left := await service.log.flush():
+            _log.warning("events wait to be logged: %s", left)
 
 
 async def _expire(table: EmbeddedTable, blobs: FolderBlobs) -> None:
