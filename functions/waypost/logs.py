@@ -120,7 +120,11 @@ def _sought(given: Mapping[str, list[str]]) -> Sought:
             raise BadRequest(f"state: {shown(state)} is no state, take one of {', '.join([*RANKS, *_MEANT])}")
         ranks |= {RANKS[one] for one in meant}
     return Sought(
-        of_source={name: frozenset(given[name]) for name in SOURCE_FILTERS if name in given},
+        of_source={
+            name: frozenset(value.lower() if name == "host" else value for value in given[name])
+            for name in SOURCE_FILTERS
+            if name in given
+        },
         ranks=frozenset(ranks or RANKS.values()),
         message_ids=ids,
         from_ms=_number(given, "fromDate", 0),

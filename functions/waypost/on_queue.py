@@ -29,6 +29,7 @@ async def deliver_batch(here: Function, event: Mapping[str, Any], left_ms: Any) 
     writing = asyncio.create_task(_write_log(here))
     done = await asyncio.gather(*(_deliver(here, record["body"], left_ms, settled) for record in records))
     writing.cancel()
+    await asyncio.gather(writing, return_exceptions=True)
     await here.write_log()
     here.sender.drop_idle()
     if settled:

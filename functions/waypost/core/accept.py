@@ -80,9 +80,10 @@ class Acceptor:
             await self.remind(message)
         await self.ring(message)
 
-    async def remind(self, message: Message) -> None:
-        """For a message that the look may have missed: what the look would have done."""
-        self._log.created(message)
+    async def remind(self, message: Message, *, tell: bool = True) -> None:
+        """For a message that the look may have missed: what the look would have done. `tell`: it is new."""
+        if tell:
+            self._log.created(message)
         at = self._ports.clock.now_ms() + LOOK_AFTER_MS
         await remind(self._ports, message.ref, at, self._policy.shards)
 

@@ -8,9 +8,10 @@ of every edge is in order and can be given.
 from __future__ import annotations
 
 import asyncio
+import heapq
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -39,13 +40,17 @@ from waypost.core.messages import Messages
 from waypost.core.policy import DAY, MINUTE, Policy
 from waypost.core.ports import Item, Ports
 
-#: What one page may read: events (so many bytes count as one more), and pages of items of the log.
+#: What one page may read, in events. So many bytes cost as much as one more, a segment as much as some, and a day that
+#: has none as much as a few.
 _MOST_READ = 20_000
 _BYTES_READ = 500
-_MOST_QUERIES = 100
+_SEGMENT_COST = 10
+_EMPTY_DAY_COST = 500
 #: Partitions of messages that one page may open.
 _MOST_PARTITIONS = 512
-_ROWS = 100
+_SEGMENTS_AT_ONCE = 100
+#: Of a partition, of which many may be read at once: a message and its state are two.
+_ITEMS_AT_ONCE = 50
 
 
 class Sought(Struct, frozen=True):
@@ -160,16 +165,29 @@ class _Window:
         #: Times are multiplied by this, so that a walk always goes from great to small.
         self.sign = sign
 
+    @property
+    def end(self) -> int:
+        """The far one of its times, times the sign."""
+        return self.low.time_ms if self.sign > 0 else -self.high.time_ms
+
     def holds(self, position: Position) -> bool:
         return self.low <= position <= self.high and position != self._after
+
+
+class _Read(NamedTuple):
+    events: list[Event]
+    cost: int
+    #: Of the last event that was looked at, times the sign: the cost counts once the walk has passed it. What lies
+    #: beyond the edge when a page ends is read again, and must not keep the next one from getting further.
+    last: int
 
 
 class _Source(Protocol):
     #: What it has not given is of this time, times the sign, or less; `_DONE`: there is no more.
     edge: int
 
-    async def read(self) -> tuple[list[Event], int]:
-        """Some of its events that fit, and what reading them cost."""
+    async def read(self) -> _Read:
+        """Some of its events that fit."""
         ...
 
 
@@ -193,20 +211,24 @@ class _Walk:
 
     async def go(self) -> HistoryPage:
         waiting: list[Event] = []
-        cost = 0
+        costs: list[tuple[int, int]] = []
+        spent = 0
         while True:
             edge = max(source.edge for source in self.sources)
             waiting = self._give(waiting, edge)
-            if len(self._given) == self._count and (waiting or edge > _DONE):
+            more = edge >= self.window.end
+            if len(self._given) == self._count and (waiting or more):
                 return HistoryPage(self._given, self._given[-1].position)
-            if edge == _DONE:
+            if not more:
                 return HistoryPage(self._given, self._rest)
-            if cost >= _MOST_READ and (reached := self._cut(edge)):
+            while costs and -costs[0][0] > edge:
+                spent += heapq.heappop(costs)[1]
+            if spent >= _MOST_READ and (reached := self._cut(edge)):
                 return HistoryPage(self._given, reached)
-            nearest = [source for source in self.sources if source.edge == edge]
-            for events, spent in await asyncio.gather(*(source.read() for source in nearest)):
-                waiting += events
-                cost += spent
+            for read in await _together(source.read() for source in self.sources if source.edge == edge):
+                waiting += read.events
+                if read.cost:
+                    heapq.heappush(costs, (-read.last, read.cost))
 
     def _give(self, waiting: list[Event], edge: int) -> list[Event]:
         """Gives what lies on the near side of the edge; returns the others."""
@@ -230,6 +252,15 @@ class _Walk:
         return reached if reached > window.low else None
 
 
+async def _together(reads: Iterable[Coroutine[Any, Any, _Read]]) -> list[_Read]:
+    """When it raises, none is under way any more."""
+    done = await asyncio.gather(*reads, return_exceptions=True)
+    for one in done:
+        if isinstance(one, BaseException):
+            raise one
+    return [one for one in done if not isinstance(one, BaseException)]
+
+
 class _Segments:
     """Segments in order of their newest events, day by day."""
 
@@ -244,28 +275,29 @@ class _Segments:
         self._next: str | None = None
         self.edge = window.high.time_ms if window.sign > 0 else -window.low.time_ms
 
-    async def read(self) -> tuple[list[Event], int]:
+    async def read(self) -> _Read:
         if not self._items:
-            return [], await self._query()
-        item = self._items.popleft()
+            return await self._query()
+        item, sign = self._items.popleft(), self._window.sign
         newest = newest_of(item["sk"])
-        self._reach(newest if self._window.sign > 0 else newest - SPAN_MS)
+        self._reach(newest if sign > 0 else newest - SPAN_MS)
         if item["first"] > self._window.high.time_ms:
-            return [], 0
-        found, rows = self._events(item)
-        return found, rows and rows + len(item["log"]) // _BYTES_READ
+            return _Read([], 0, self.edge)
+        events, looked_at = self._events(item)
+        cost = looked_at and looked_at + len(item["log"]) // _BYTES_READ + _SEGMENT_COST
+        return _Read(events, cost, sign * (item["first"] if sign > 0 else newest))
 
-    async def _query(self) -> int:
+    async def _query(self) -> _Read:
         if not self._days:
             self.edge = _DONE
-            return 0
+            return _Read([], 0, _DONE)
         day = self._days[0]
         window = self._window
         page = await self._table.query(
             log_partition(self._account, day),
             first=log_bound(window.low.time_ms),
             last=log_bound(window.high.time_ms + SPAN_MS + 1),
-            limit=_ROWS,
+            limit=_SEGMENTS_AT_ONCE,
             newest_first=window.sign > 0,
             after=self._next,
         )
@@ -275,7 +307,7 @@ class _Segments:
             self._days.popleft()
             if not page.items:
                 self._reach(day * DAY - 1 if window.sign > 0 else (day + 1) * DAY - SPAN_MS)
-        return _MOST_READ // _MOST_QUERIES
+        return _Read([], 0 if page.items else _EMPTY_DAY_COST, self.edge + 1)
 
     def _reach(self, ms: int) -> None:
         self.edge = min(self.edge, self._window.sign * ms)
@@ -306,23 +338,21 @@ class _Creations:
         self._latest = min(start + MINUTE - 1, window.high.time_ms)
         self.edge = self._latest if window.sign > 0 else -self._earliest
 
-    async def read(self) -> tuple[list[Event], int]:
+    async def read(self) -> _Read:
         start, sign = self._place.minute * MINUTE, self._window.sign
         page = await self._table.query(
             partition_of(self._place),
             first=f"{self._account}#{first_id(self._place, self._earliest - start)}",
             last=f"{self._account}#{first_id(self._place, self._latest - start)}~",
-            limit=_ROWS,
+            limit=_ITEMS_AT_ONCE,
             newest_first=sign > 0,
             after=self._next,
         )
         self._next = page.next
         messages = [item for item in page.items if "url" in item]
-        if page.next is None:
-            self.edge = _DONE
-        elif messages:
-            self.edge = min(self.edge, sign * messages[-1]["created"])
-        return list(self._fitting(messages)), sum(map(_cost, messages))
+        last = min(self.edge, sign * messages[-1]["created"]) if messages else self.edge
+        self.edge = _DONE if page.next is None else last
+        return _Read(list(self._fitting(messages)), sum(map(_cost, messages)), last)
 
     def _fitting(self, messages: Sequence[Item]) -> Iterator[Event]:
         for item in messages:

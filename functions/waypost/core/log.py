@@ -19,19 +19,20 @@ from waypost.core.event import (
 from waypost.core.ids import random_name
 from waypost.core.message import Message, State
 from waypost.core.policy import Policy
-from waypost.core.ports import Busy, Ports, Put, TooLarge, Unavailable
+from waypost.core.ports import Busy, Ports, Put, Unavailable
 
 #: While the store takes nothing, the oldest make room beyond these.
-_MOST_EVENTS = 20_000
-_MOST_SEGMENTS = 40
+_MOST_WAITING = 20_000
+#: So many are encoded at a time, between which others get their turn.
+_AT_ONCE = 2_000
 
 
 class Log:
     def __init__(self, ports: Ports, policy: Policy) -> None:
         self._ports = ports
         self._policy = policy
-        self._told: deque[Told] = deque(maxlen=_MOST_EVENTS)
-        self._unwritten: deque[Put] = deque(maxlen=_MOST_SEGMENTS)
+        self._told: deque[Told] = deque(maxlen=_MOST_WAITING)
+        self._unwritten: deque[Put] = deque()
 
     def created(self, message: Message) -> None:
         """Of a message that the look may have missed; those that it meets it tells of itself."""
@@ -54,25 +55,28 @@ class Log:
     async def flush(self) -> str:
         """Writes what waits, and never raises: nothing that logs say is worth a delivery. Returns why something was not
         written, empty if all was. What the store did not take is written, under the same name, with the next flush."""
-        lost = ""
-        if self._told:
-            told, self._told = self._told, deque(maxlen=_MOST_EVENTS)
+        lost, left = "", len(self._told)
+        while True:
             try:
-                self._unwritten.extend(segments(list(told), self._policy.log_retention_ms, self._name))
-            except (TypeError, ValueError) as wrong:
-                lost = f"{len(told)} events can't be stored: {wrong}"
-        while self._unwritten:
-            put = self._unwritten[0]
-            try:
-                await self._ports.table.write(put)
+                await self._write()
+                if left <= 0 or not self._told:
+                    return lost
+                some = [self._told.popleft() for _ in range(min(_AT_ONCE, len(self._told)))]
+                left -= len(some)
+                self._unwritten.extend(segments(some, self._policy.log_retention_ms, self._name))
             except (Busy, Unavailable) as failed:
                 return str(failed) or "the store is busy"
-            except (TooLarge, TypeError, ValueError) as wrong:
-                lost = f"events can't be stored: {wrong}"
-            # Another flush may have written it meanwhile, or newer ones may have taken its place.
+            except Exception as wrong:  # noqa: BLE001 - whatever it is, those who deliver must not hear of it
+                lost = f"some events can't be stored: {wrong!r}"
+                self._unwritten.clear()
+
+    async def _write(self) -> None:
+        while self._unwritten:
+            put = self._unwritten[0]
+            await self._ports.table.write(put)
+            # Another flush may have written it meanwhile.
             if self._unwritten and self._unwritten[0] is put:
                 self._unwritten.popleft()
-        return lost
 
     def _name(self, _: int) -> str:
         return random_name(self._ports.random)

@@ -70,12 +70,12 @@ class Publisher:
             return
         reminded = self._looked.may_have_passed(message.place.minute, now)
         if reminded:
-            await self._acceptor.remind(message)
+            await self._acceptor.remind(message, tell=standing is None)
         if standing is None:
             await self._put_if_absent(message)
         now = self._ports.clock.now_ms()
         if watch.late(now) or (not reminded and self._looked.may_have_passed(message.place.minute, now)):
-            await self._acceptor.remind(message)
+            await self._acceptor.remind(message, tell=standing is None)
         if state_item is None:
             await self._acceptor.ring(standing or message)
 
