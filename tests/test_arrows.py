@@ -17,6 +17,7 @@ _CORE_MAY = {
     "email",
     "enum",
     "functools",
+    "heapq",
     "hashlib",
     "hmac",
     "ipaddress",

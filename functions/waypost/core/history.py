@@ -42,7 +42,7 @@ from waypost.core.ports import Item, Ports
 
 #: What one page may read, in events. So many bytes cost as much as one more, a segment as much as some, and a day that
 #: has none as much as a few.
-_MOST_READ = 20_000
+_MOST_READ = 100_000
 _BYTES_READ = 500
 _SEGMENT_COST = 10
 _EMPTY_DAY_COST = 500
