@@ -20,6 +20,9 @@ const scenarios = {
 
   cancel: ({ messageId }) => new Client().messages.cancel(messageId),
 
+  // The name that it had before; it tells nothing.
+  delete: async ({ messageId }) => (await new Client().messages.delete(messageId)) ?? null,
+
   dlq: ({ method, request }) => new Client().dlq[method](request),
 
   // Page after page, as the client's documentation has it; the answers to all the calls.

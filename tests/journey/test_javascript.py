@@ -121,6 +121,9 @@ def test_cancelled_before_its_time_it_is_never_delivered(javascript: JavaScript,
     assert place.deliveries() == []
     assert server.message(published["messageId"])["state"] == "CANCELED"
     assert javascript("cancel", messageId=published["messageId"]) == {"cancelled": 0}
+    other = javascript("publishJSON", request={"url": place.url, "body": {}, "delay": "1h"})
+    assert javascript("delete", messageId=other["messageId"]) is None
+    assert server.message(other["messageId"])["state"] == "CANCELED"
 
 
 def test_both_receivers_verify_what_was_delivered(javascript: JavaScript, python_receiver: Receiver, sink: SinkProcess):

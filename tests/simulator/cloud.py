@@ -233,6 +233,9 @@ class Environment(Here):
 
         return SimpleNamespace(info=_nothing, warning=_nothing, exception=unexpected)
 
+    async def write_log(self) -> None:
+        await self.service.log.flush()
+
     def count(self, metrics: Mapping[str, int]) -> None:
         pass
 

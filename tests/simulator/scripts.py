@@ -287,7 +287,7 @@ def drawn(seed: int, messages: int = 20) -> Script:
                 fails=0 if name else rng.choice((0, 0, 1, 2, 5)),
                 dedup=name,
                 size=rng.choice((0, 0, 0, 12_000)),
-                callbacks=rng.choice((False, False, False, True)),
+                callbacks=name == "dedup1" if name else rng.choice((False, False, False, True)),
             )
         )
 

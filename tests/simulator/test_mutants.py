@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.enumeration import histories
-from waypost.core import dead_letters, deliver, look, publish
+from waypost.core import accept, dead_letters, deliver, look, publish
 from waypost.core.cursor import move_cursor
 from waypost.core.deliver import Attempt, Deliverer
 from waypost.core.look import Look
@@ -87,7 +87,7 @@ def test_a_publisher_that_does_not_open_the_cursor(monkeypatch: pytest.MonkeyPat
     async def nothing(ports: object, looked: object) -> None:
         pass
 
-    monkeypatch.setattr(publish, "open_cursor", nothing)
+    monkeypatch.setattr(accept, "open_cursor", nothing)
     assert objections("cloud", "no_ticks_at_first")
 
 
