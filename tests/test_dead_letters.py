@@ -115,16 +115,17 @@ def test_an_answer_that_is_no_text_is_shown_in_base64_and_a_long_one_cut(tmp_pat
     with_desk(tmp_path, test)
 
 
-def test_a_large_body_is_shown_alone_and_not_in_lists(tmp_path: Path) -> None:
+def test_a_large_body_is_shown_while_it_is_there(tmp_path: Path) -> None:
     body = random.Random(1).randbytes(20_000)
 
     async def test(desk: Desk) -> None:
         await failed(desk, body=body)
         [letter] = await listed(desk)
-        assert not {"body", "bodyBase64"} & letter.keys()
-        single = (await desk.call("GET", f"{DLQ}/{letter['dlqId']}")).content
-        assert base64.b64decode(single["bodyBase64"]) == body
+        assert base64.b64decode(letter["bodyBase64"]) == body
+        assert (await desk.call("GET", f"{DLQ}/{letter['dlqId']}")).content == letter
         shutil.rmtree(tmp_path / "blobs")
+        del letter["bodyBase64"]
+        assert await listed(desk) == [letter]
         assert (await desk.call("GET", f"{DLQ}/{letter['dlqId']}")).content == letter
 
     with_desk(tmp_path, test)
@@ -136,6 +137,23 @@ def test_a_list_of_large_letters_is_cut_where_an_answer_would_be_too_large(tmp_p
         first = (await ask(desk)).content
         assert [one["messageId"] for one in first["messages"]] == made[:1:-1]  # 3 x 0.9 MB < 3 MB
         assert await ids_of(desk) == made[::-1]
+        # Clients that name ids don't go on: they get all, and the last ones without their bodies.
+        ids = [one["dlqId"] for one in await listed(desk)]
+        named = (await ask(desk, "GET", DLQ, ("dlqIds", ",".join(ids)))).content
+        assert [one["messageId"] for one in named["messages"]] == made[::-1]
+        assert ["body" in one for one in named["messages"]] == [True, True, False, False, False]
+        assert "cursor" not in named
+
+    with_desk(tmp_path, test)
+
+
+def test_an_answer_is_not_cut_within_a_letter(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await failed(desk, outcome=Answer(500, (), b"x" + "\u00e9".encode() * 20_000))
+        [letter] = await listed(desk)
+        assert letter["responseBody"] == "x" + "\u00e9" * 8_191
+        events = (await desk.call("GET", "/v2/events", query="state=ERROR")).content["events"]
+        assert [one["responseBody"] for one in events] in ([], ["x" + "\u00e9" * 511])
 
     with_desk(tmp_path, test)
 
@@ -145,7 +163,7 @@ def test_a_list_of_large_letters_is_cut_where_an_answer_would_be_too_large(tmp_p
     [("body", b"secret"), ("header", b"hush"), ("header[x-key]", b"hush"), ("headers[X-Key]", b"hush")],
 )
 def test_what_is_redacted_is_never_read_but_sent_again(tmp_path: Path, redact: str, hidden: bytes) -> None:
-    echo = Answer(500, (("x-key", "hush"),), b"you said: secret")
+    echo = Answer(500, (("x-key", "hush"), ("x-all", "x-key: hush, secret")), b"you said: secret, x-key: hush")
 
     async def test(desk: Desk) -> None:
         await failed(desk, {"Upstash-Redact-Fields": redact, "Upstash-Forward-X-Key": "hush"}, b"secret", echo)
@@ -262,7 +280,6 @@ def test_each_filter_finds_its_letters(tmp_path: Path) -> None:
         ("count=0", ["count", "1 or more"]),
         ("count=many", ["count", "many"]),
         ("order=newest", ["order", "newest", "latestFirst or earliestFirst"]),
-        ("cursor=", ["cursor", "empty"]),
         ("cursor=12", ["cursor", '"12"']),
         ("cursor=001790000000000-1", ["cursor", "001790000000000-1"]),
     ],
@@ -402,8 +419,11 @@ def test_some_are_deleted_by_ids_in_query_or_body(tmp_path: Path) -> None:
         for wrong in (b"[]", b"{", b'{"dlqIds": "x"}', b'{"dlqIds": [1]}', b'{"messageIds": []}', b"null", b"\xff"):
             reply = await desk.call("DELETE", DLQ, body=wrong)
             assert (reply.status, "dlqIds" in reply.content["error"]) == (400, True)
-        # As QStash has it, and its Python client refers to: no ids and no filter are everything.
-        assert (await desk.call("DELETE", DLQ, body=b'{"dlqIds": []}')).content == {"deleted": 2}
+        # An empty list names none.
+        assert (await desk.call("DELETE", DLQ, body=b'{"dlqIds": []}')).content == {"deleted": 0}
+        assert (await desk.call("POST", RETRY, body=b'{"dlqIds": []}')).content == {"responses": []}
+        # No ids and no filter are everything.
+        assert (await ask(desk, "DELETE", DLQ, ("cursor", ""))).content == {"deleted": 2}
         assert (await ask(desk, "DELETE")).content == {"deleted": 0}
 
     with_desk(tmp_path, test)
@@ -474,6 +494,34 @@ def test_headers_and_query_keys_of_a_retry_override_the_settings(tmp_path: Path)
         seen = await desk.seen(reply.content["messageId"])
         assert (seen["maxRetries"], seen["method"], seen["header"]) == (2, "PATCH", {"A": ["9"], "B": ["2"]})
         assert seen["notBefore"] == desk.clock.ms + 3_600_000
+
+    with_desk(tmp_path, test)
+
+
+def test_settings_that_one_of_many_cannot_have_are_refused_before_any_is_retried(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        made = [await failed(desk, {"Upstash-Forward-X-Big": "b" * size}) for size in (10, 60_000, 10)]
+        reply = await desk.call("POST", RETRY, {"Upstash-Forward-Y": "y" * 8_000})
+        assert reply.status == 400
+        assert await ids_of(desk) == made[::-1]
+
+    with_desk(tmp_path, test)
+
+
+def test_what_a_retry_redacts_its_callback_does_not_tell(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await failed(desk, {"Upstash-Callback": "https://example.com/told"}, b"secret")
+        await desk.deliver()
+        assert base64.b64encode(b"secret") in desk.sender.sent[-1].body
+        assert (await desk.call("POST", RETRY, {"Upstash-Redact-Fields": "body"})).status == 201
+        desk.sender.answers = [FAILED, FAILED]
+        await desk.deliver()
+        desk.clock.ms += 1
+        await desk.deliver()
+        assert base64.b64encode(b"secret") in desk.sender.sent[-1].body
+        newest = (await listed(desk))[0]
+        assert newest["url"] == "https://example.com/told"
+        assert newest["body"].startswith("REDACTED:")
 
     with_desk(tmp_path, test)
 

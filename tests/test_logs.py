@@ -245,6 +245,7 @@ def test_what_is_redacted_is_shown_as_its_hash(tmp_path: Path) -> None:
         message_id = await desk.publish(
             {"Upstash-Redact-Fields": "body,header[X-Key]", "Upstash-Forward-X-Key": "s3cret"}, b"s3cret"
         )
+        desk.sender.answers = [Answer(500, (("x-key", "s3cret"), ("all", "x-key: s3cret")), b"s3cret")]
         await desk.deliver()
         await desk.service.log.flush()
         for query in ({}, {"messageId": message_id}):
@@ -257,6 +258,52 @@ def test_what_is_redacted_is_shown_as_its_hash(tmp_path: Path) -> None:
         stored = await desk.table.query(_partition(desk))
         assert stored.items
         assert not any(b"s3cret" in bytes(item["log"]) for item in stored.items)
+
+    with_desk(tmp_path, test)
+
+
+def test_by_id_events_are_kept_for_the_logs_own_retention(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        message_id = await desk.publish()
+        await desk.deliver()
+        desk.clock.ms += 50 * DAY
+        assert (await desk.call("GET", f"/v2/messages/{message_id}")).status == 404
+        assert states(await listed(desk, messageId=message_id)) == ["DELIVERED", "ACTIVE", "CREATED"]
+        desk.clock.ms += 10 * DAY
+        assert await listed(desk, messageId=message_id) == []
+
+    with_desk(tmp_path, test, policy=Policy(retention_ms=DAY, dlq_retention_ms=DAY, log_retention_ms=60 * DAY))
+
+
+@pytest.mark.parametrize(
+    ("raw", "filters"),
+    [
+        ("https://example.com/%C3%A9%20b?x=1&y=a", {"url": "https://example.com/\u00e9 b?x=1&y=a"}),
+        ("https://example.com/%C3%A9", {"path": "/\u00e9"}),
+        ("HTTPS://example.com/up", {"url": "HTTPS://example.com/up"}),
+        ("https://example.com?q=1", {"path": "/"}),
+        ("https://example.com/late", {"toDate": str(2**63 - 1)}),
+    ],
+)
+def test_filters_are_understood_as_a_destination_is(tmp_path: Path, raw: str, filters: dict[str, str]) -> None:
+    async def test(desk: Desk) -> None:
+        target, _, query = raw.partition("?")
+        assert (await desk.call("POST", f"/v2/publish/{target}", query=query)).status == 201
+        assert states(await listed(desk, **filters)) == ["CREATED"]
+
+    with_desk(tmp_path, test)
+
+
+def test_of_an_earlier_attempt_nothing_is_made_up(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        desk.sender.answers = [Answer(500, (), b"first"), Answer(500, (), b"second")]
+        message_id = await desk.publish({"Upstash-Retries": "1"})
+        await desk.deliver()
+        await desk.deliver()
+        second, first = [one for one in await listed(desk, messageId=message_id) if one["state"] == "ERROR"]
+        assert (second["responseStatus"], second["responseBody"]) == (500, "second")
+        assert first["responseStatus"] == 500
+        assert not {"responseBody", "responseHeaders"} & first.keys()
 
     with_desk(tmp_path, test)
 

@@ -265,6 +265,31 @@ def test_a_callback_has_settings_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "redact",
+    [{"Upstash-Redact-Fields": "header"}, {"Upstash-Callback-Redact-Fields": "header[Authorization]"}],
+)
+def test_nobody_reads_what_is_redacted_of_a_callback(tmp_path: Path, redact: dict[str, str]) -> None:
+    async def test(desk: Desk) -> None:
+        secret = {"Upstash-Callback-Forward-Authorization": "Bearer hush", "Upstash-Forward-Key": "hush"}
+        message_id = await desk.publish(
+            {"Upstash-Callback": CALLBACK, "Upstash-Callback-Retries": "0", **redact, **secret}
+        )
+        echo = Answer(500, (("echo", "Bearer hush"),), b"Bearer hush")
+        desk.sender.answers = [Answer(200, (), b""), echo]
+        await desk.deliver()
+        callback_id = desk.rung.bells[-1].ref.partition("#")[2]
+        await desk.deliver()
+        assert dict(desk.sender.sent[-1].headers)["Authorization"] == "Bearer hush"
+        for path in (f"/v2/messages/{message_id}", f"/v2/messages/{callback_id}", "/v2/dlq", "/v2/events"):
+            reply = await desk.call("GET", path)
+            assert reply.status == 200
+            assert b"Bearer hush" not in reply.body(), path
+        assert b"REDACTED:" in (await desk.call("GET", "/v2/dlq")).body()
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize(
     "name",
     [
         "Upstash-Callback-Callback",

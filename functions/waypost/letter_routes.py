@@ -6,9 +6,10 @@ import re
 from urllib.parse import unquote
 
 import msgspec
+from msgspec.structs import replace
 
 from waypost.call import Call, Reply
-from waypost.core.body import BodyMissing, body_at_hand, load_body
+from waypost.core.body import BodyMissing, load_body
 from waypost.core.dead_letters import Changed, DeadLetters, Found, Letter
 from waypost.core.destination import split_control_keys
 from waypost.core.errors import Conflict, NotFound, shown
@@ -23,6 +24,8 @@ from waypost.shapes import letter_shape
 
 #: A list ends early before it has more bytes than this: Lambda hands on 6 MB, in which each quote takes two.
 _MAX_LIST = 3_000_000
+#: Of entries that were named, those beyond this leave their bodies out.
+_WHOLE_LIST = 2_000_000
 
 
 class LetterRoutes:
@@ -33,28 +36,28 @@ class LetterRoutes:
         self._guard = guard
 
     async def list_some(self, call: Call, account: str, match: re.Match[str]) -> Reply:
-        found = await self._letters.find(account, read_wanted(call.query))
+        wanted = read_wanted(call.query)
+        found = await self._letters.find(account, wanted)
         shapes, size, cursor = [], 0, found.cursor
         last: Letter | None = None
         for letter, message in await self._letters.with_messages(found.letters):
-            # A body of its own file or object would cost a read each: it is shown with the single letter.
-            body = body_at_hand(message.body)
-            shape = letter_shape(letter, message, body)
-            size += len(msgspec.json.encode(shape))
-            if last and size > _MAX_LIST:
+            shape = letter_shape(letter, message, await self._body(message))
+            own = len(msgspec.json.encode(shape))
+            if last and size + own > _WHOLE_LIST and wanted.ids:
+                # Clients that name ids don't expect that they would have to go on.
+                shape = letter_shape(replace(letter, body=None), message, None)
+                own = len(msgspec.json.encode(shape))
+            if last and size + own > _MAX_LIST:
                 cursor = last.position
                 break
+            size += own
             shapes.append(shape)
             last = letter
         return Reply(200, {"messages": shapes, **_cursor(cursor)})
 
     async def get(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         letter, message = await self._one(account, match)
-        try:
-            body = await load_body(message.body, self._ports.blobs)
-        except BodyMissing:
-            body = None
-        return Reply(200, letter_shape(letter, message, body))
+        return Reply(200, letter_shape(letter, message, await self._body(message)))
 
     async def delete(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         dlq_id = unquote(match["id"])
@@ -90,6 +93,13 @@ class LetterRoutes:
         for found in await self._letters.with_messages([letter] if letter else []):
             return found
         raise _unknown(dlq_id)
+
+    async def _body(self, message: Message) -> bytes | None:
+        """None: it is gone."""
+        try:
+            return await load_body(message.body, self._ports.blobs)
+        except BodyMissing:
+            return None
 
     async def _some(self, call: Call, account: str) -> Found:
         return await self._letters.find(account, read_wanted(call.query, await call.read_body()))

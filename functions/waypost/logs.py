@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote_plus
 
 import msgspec
 
 from waypost.core.body import body_at_hand
+from waypost.core.destination import as_stored
 from waypost.core.errors import BadRequest, shown
 from waypost.core.event import ACTIVE, CANCELED, ERROR, RANKS, RETRY, Event, Position
 from waypost.core.history import SOURCE_FILTERS, History, Sought
@@ -31,7 +32,8 @@ _MEANT = {"IN_PROGRESS": (ACTIVE, RETRY, ERROR), "CANCELLED": (CANCELED,)}
 _SPELT = {"callerIP": "callerIp", "messageIds": "messageId"}
 _ONCE = ("fromDate", "toDate", "count", "cursor", "order")
 _KNOWN = (*SOURCE_FILTERS, "state", "messageId", "messageIds", *_ONCE)
-_NUMBER = re.compile(r"[0-9]{1,15}")
+_AS_STORED: Mapping[str, Callable[[str], str]] = {"host": str.lower, "url": as_stored, "path": as_stored}
+_NUMBER = re.compile(r"[0-9]{1,20}")
 _EVER = 10**14
 
 
@@ -121,9 +123,7 @@ def _sought(given: Mapping[str, list[str]]) -> Sought:
         ranks |= {RANKS[one] for one in meant}
     return Sought(
         of_source={
-            name: frozenset(value.lower() if name == "host" else value for value in given[name])
-            for name in SOURCE_FILTERS
-            if name in given
+            name: frozenset(map(_AS_STORED.get(name, str), given[name])) for name in SOURCE_FILTERS if name in given
         },
         ranks=frozenset(ranks or RANKS.values()),
         message_ids=ids,
@@ -148,4 +148,4 @@ def _number(given: Mapping[str, list[str]], name: str, default: int, *, least: i
     if not _NUMBER.fullmatch(value) or int(value) < least:
         what = "a number from 1 on" if least else "a time in milliseconds since 1970"
         raise BadRequest(f"{name}: {shown(value)} can't be used, write {what}")
-    return int(value)
+    return min(int(value), _EVER)

@@ -1,17 +1,16 @@
-"""What is stored, as the SDKs read it. What a publisher redacted is shown as its hash, here and nowhere else."""
+"""What is stored, as the SDKs read it. What a publisher redacted is shown as its hash."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from waypost.core.callback import listed
+from waypost.core.callback import hidden_of_callback, listed
 from waypost.core.dead_letters import Letter
 from waypost.core.event import Event, Failure
 from waypost.core.message import Message, Phase, State
-from waypost.core.terms import Callback, Terms
+from waypost.core.terms import Callback, Terms, hidden
 
 
 def message_shape(message: Message, state: State, body: bytes) -> dict[str, Any]:
@@ -33,15 +32,15 @@ def message_shape(message: Message, state: State, body: bytes) -> dict[str, Any]
 
 
 def letter_shape(letter: Letter, message: Message, body: bytes | None) -> dict[str, Any]:
-    """A dead letter: the message and its last answer, of which an endpoint may have made an echo."""
-    terms = message.terms
+    """A dead letter: the message and its last answer, of which an endpoint may have made an echo of anything."""
     shape = {**described(message, body), "dlqId": letter.id, "responseStatus": letter.status}
+    hides = ("header", "body") if message.terms.redacted else ()
     if letter.error:
         shape["error"] = letter.error
     if letter.headers is not None:
-        shape["responseHeader"] = shown_headers(letter.headers, terms)
+        shape["responseHeader"] = shown_headers(letter.headers, hides)
     if letter.body is not None:
-        shape |= shown_body("responseBody", "responseBodyBase64", letter.body, terms)
+        shape |= shown_body("responseBody", "responseBodyBase64", letter.body, hides)
     return shape
 
 
@@ -71,8 +70,7 @@ def logged(message: Message, body: bytes | None) -> dict[str, Any]:
     shown = shape.pop("body", None)
     encoded = shape.pop("bodyBase64", None)
     if body is not None:
-        hidden = "body" in message.terms.redacted
-        shape["body"] = shown if hidden else encoded or base64.b64encode(body).decode()
+        shape["body"] = shown if "body" in message.terms.redacted else encoded or base64.b64encode(body).decode()
     for name in ("callback", "failureCallback"):
         if name in shape:
             shape[f"{name}Headers"] = shape.pop(f"{name}Header")
@@ -82,13 +80,11 @@ def logged(message: Message, body: bytes | None) -> dict[str, Any]:
 
 
 def _shown_failure(failure: Failure) -> dict[str, Any]:
-    headers = listed(failure.headers)
-    shape: dict[str, Any] = {
-        "responseStatus": failure.status,
-        "responseHeader": headers,
-        "responseHeaders": headers,
-        **shown_text("responseBody", "responseBodyBase64", failure.body),
-    }
+    shape: dict[str, Any] = {"responseStatus": failure.status}
+    if failure.headers is not None:
+        shape["responseHeader"] = shape["responseHeaders"] = listed(failure.headers)
+    if failure.body is not None:
+        shape |= shown_text("responseBody", "responseBodyBase64", failure.body)
     if failure.error:
         shape["error"] = failure.error
     return shape
@@ -104,12 +100,12 @@ def described(message: Message, body: bytes | None) -> dict[str, Any]:
         "maxRetries": terms.retries,
         "notBefore": message.due_ms,
         "createdAt": message.created_ms,
-        "header": shown_headers(terms.headers, terms),
+        "header": shown_headers(terms.headers, terms.redacted),
         "callerIP": message.caller_ip,
         "timeout": terms.timeout_ms,
     }
     if body is not None:
-        shape |= shown_body("body", "bodyBase64", body, terms)
+        shape |= shown_body("body", "bodyBase64", body, terms.redacted)
     if terms.labels:
         shape |= {"label": terms.labels[0], "labels": list(terms.labels)}
     if terms.retry_delay:
@@ -121,11 +117,8 @@ def described(message: Message, body: bytes | None) -> dict[str, Any]:
     return shape
 
 
-def shown_body(plain: str, encoded: str, body: bytes, terms: Terms) -> dict[str, str]:
-    """Of a message; what is redacted is shown as its hash."""
-    if "body" in terms.redacted:
-        return {plain: redacted(body)}
-    return shown_text(plain, encoded, body)
+def shown_body(plain: str, encoded: str, body: bytes, redacted: Sequence[str]) -> dict[str, str]:
+    return {plain: hidden(body)} if "body" in redacted else shown_text(plain, encoded, body)
 
 
 def shown_text(plain: str, encoded: str, data: bytes) -> dict[str, str]:
@@ -136,23 +129,20 @@ def shown_text(plain: str, encoded: str, data: bytes) -> dict[str, str]:
         return {encoded: base64.b64encode(data).decode()}
 
 
-def shown_headers(headers: Sequence[tuple[str, str]], terms: Terms) -> dict[str, list[str]]:
+def shown_headers(headers: Sequence[tuple[str, str]], redacted: Sequence[str]) -> dict[str, list[str]]:
     """Canonical names and lists of values."""
     return {
-        name: [redacted(value.encode()) for value in values] if _hides(terms, name) else values
+        name: [hidden(value.encode()) for value in values] if _hides(redacted, name) else values
         for name, values in listed(headers).items()
     }
 
 
-def redacted(value: bytes) -> str:
-    return f"REDACTED:{hashlib.sha256(value).hexdigest()}"
-
-
-def _hides(terms: Terms, name: str) -> bool:
-    return "header" in terms.redacted or f"header[{name.lower()}]" in terms.redacted
+def _hides(redacted: Sequence[str], name: str) -> bool:
+    return "header" in redacted or f"header[{name.lower()}]" in redacted
 
 
 def _shown_callback(name: str, callback: Callback | None, terms: Terms) -> dict[str, Any]:
     if callback is None:
         return {}
-    return {name: callback.url, f"{name}Header": shown_headers(callback.terms.headers, terms)}
+    hides = hidden_of_callback(callback, terms)
+    return {name: callback.url, f"{name}Header": shown_headers(callback.terms.headers, hides)}

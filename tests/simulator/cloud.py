@@ -60,7 +60,7 @@ class Version(NamedTuple):
 class SimDynamo:
     """ports.Table as the adapter over DynamoDB shows it. A write is decided and done in one, and then answered."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: Cloud) -> None:
         self._world = world
         self._partitions: defaultdict[str, dict[str, list[Version]]] = defaultdict(dict)
         self._done: set[object] = set()
@@ -130,7 +130,7 @@ class SimDynamo:
 
     def _eventually(self, key: Key, fault: str) -> Item | None:
         rng = self._world.rng
-        if fault == "items_absent" and rng.random() < 0.5:
+        if self._world.reads_nothing or (fault == "items_absent" and rng.random() < 0.5):
             return None
         old_s = _OLD_S if fault == "items_old" else rng.choice((0, 0, 0, rng.uniform(0, _OLD_S)))
         return self._version(key, self._world.loop.time() - old_s).item
@@ -266,6 +266,9 @@ class Cloud(World):
         Ticks(at_once=2),
         *(Ticks(missing_s=(from_s, from_s + HOUR_S)) for from_s in (0, 200, 400)),
     )
+
+    #: Whatever is read eventually is not there yet.
+    reads_nothing = False
 
     def __init__(self, seed: int, plan: dict[int, str] | None = None) -> None:
         super().__init__(seed, plan)

@@ -171,6 +171,11 @@ async def ticks_twice(history: History) -> None:
     await far_delay(history)
 
 
+async def reads_that_find_nothing_yet(history: History) -> None:
+    history.world.reads_nothing = True
+    await far_delay(history)
+
+
 async def slow_endpoint(history: History) -> None:
     """Its bells have a queue of their own; one that comes to the wrong queue goes there too."""
     told = await history.publish(Spec("a", delay_s=10, fails=1, timeout_s=120))
@@ -226,6 +231,7 @@ _CLOUD = _named(
     no_ticks_after_the_look,
     ticks_far_apart,
     ticks_twice,
+    reads_that_find_nothing_yet,
     slow_endpoint,
     a_batch,
 )

@@ -14,7 +14,7 @@ from waypost.core.accept import Request
 from waypost.core.message import Message
 from waypost.core.ports import Answer, NoAnswer, Randomness
 from waypost.core.settings import canonical
-from waypost.core.terms import Callback
+from waypost.core.terms import Callback, Terms
 
 _JSON = ("Content-Type", "application/json")
 
@@ -30,7 +30,7 @@ def callback_request(
     dlq_id: str = "",
 ) -> Request:
     """The message that tells of an attempt. `body` is the told message's, `retried` counts the attempts before this."""
-    terms = callback.terms
+    terms = replace(callback.terms, redacted=hidden_of_callback(callback, message.terms))
     if not any(name == "Content-Type" for name, _ in terms.headers):
         terms = replace(terms, headers=(_JSON, *terms.headers))
     return Request(
@@ -42,6 +42,11 @@ def callback_request(
         due_ms=now_ms + callback.delay_ms,
         caller_ip=message.caller_ip,
     )
+
+
+def hidden_of_callback(callback: Callback, terms: Terms) -> tuple[str, ...]:
+    """What nobody may read of a callback to a message with these terms: its body tells of what is hidden there."""
+    return tuple(dict.fromkeys((*callback.terms.redacted, *(("body", *terms.redacted) if terms.redacted else ()))))
 
 
 def name_from(*parts: str) -> Randomness:

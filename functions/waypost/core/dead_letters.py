@@ -155,9 +155,13 @@ class DeadLetters:
         return again.id
 
     async def retry_all(self, letters: Sequence[Letter], changed: Changed) -> Sequence[str]:
-        """The new messages' ids. What can't be retried, because its body or itself is gone, is left out."""
+        """The new messages' ids. What can't be retried, because its body or itself is gone, is left out. What `changed`
+        refuses for one of them it refuses before any is retried."""
         made = []
-        for letter, message in await self.with_messages(letters):
+        found = await self.with_messages(letters)
+        for _, message in found:
+            changed(message.terms, self._ports.clock.now_ms())
+        for letter, message in found:
             try:
                 message_id = await self.retry(letter, message, changed)
             except BodyMissing:
@@ -190,7 +194,7 @@ class DeadLetters:
 
     async def _entries(self, account: str, wanted: Wanted) -> _Merged:
         """The entries that may match, in the order that is wanted."""
-        if wanted.ids:
+        if wanted.ids is not None:
             keys = [key for one in wanted.ids if (key := _key(account, one))]
             return _Merged([_Named(entry) for entry in await self._read_all(keys) if entry], wanted)
         from_ms, to_ms = await self._span(account, wanted)
@@ -309,13 +313,23 @@ def dead_letter(message: Message, state: State, now_ms: int, outcome: Answer | N
     if isinstance(outcome, Answer):
         entry |= {
             "headers": capped_headers(outcome.headers, _MAX_STORED_HEADERS),
-            "answer": outcome.body[:_MAX_STORED_BODY],
+            "answer": cut(outcome.body, _MAX_STORED_BODY),
         }
     return Put(entry)
 
 
 def letter_id(message: Message, state: State, now_ms: int) -> str:
     return _id_at(now_ms, _number(message, state))
+
+
+def cut(text: bytes, most: int) -> bytes:
+    """Its beginning, of at most so many bytes; no letter of UTF-8 is cut in two."""
+    if len(text) <= most:
+        return text
+    end = most
+    while most - end < 3 and end and text[end] & 0xC0 == 0x80:
+        end -= 1
+    return text[:end]
 
 
 def capped_headers(headers: Sequence[tuple[str, str]], most: int) -> list[list[str]]:

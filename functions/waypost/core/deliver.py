@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from waypost.core.accept import Acceptor
 from waypost.core.body import BodyMissing, load_body
 from waypost.core.callback import callback_request, name_from
-from waypost.core.dead_letters import capped_headers, dead_letter, letter_id
+from waypost.core.dead_letters import capped_headers, cut, dead_letter, letter_id
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
 from waypost.core.log import Log
@@ -50,6 +50,7 @@ from waypost.core.ports import (
 from waypost.core.reminder import Looked, Stopwatch, remind
 from waypost.core.retry import Delivered, RetryAt, after_attempt, is_success
 from waypost.core.signing import SigningKeys, sign
+from waypost.core.terms import hidden
 
 #: The request is over this long before the lease ends.
 _SETTLE_MARGIN_MS = 10_000
@@ -180,7 +181,7 @@ class Deliverer:
     async def _give_up(self, message: Message, crashed: State, now: int, held: Condition) -> None:
         """Ends a message whose attempts don't return. Raises ConditionFailed."""
         outcome = NoAnswer("delivery did not return")
-        lost = _with_attempt(crashed, outcome, now, now)
+        lost = _with_attempt(message, crashed, outcome, now, now)
         watch = Stopwatch(self._ports.clock, now)
         callbacks = await self._callbacks(message, replace(lost, phase=Phase.FAILED), outcome, now, attempted=False)
         end = ended(message, lost, Phase.FAILED, now, when=held)
@@ -324,11 +325,11 @@ class Deliverer:
         """The state that follows. Pure, but for the figures of the policy."""
         plan = after_attempt(outcome, message.terms, retried=state.retried, backoff=self._policy.backoff, now_ms=now)
         if isinstance(plan, Delivered):
-            delivered = _with_attempt(state, outcome, started_ms, now)
+            delivered = _with_attempt(message, state, outcome, started_ms, now)
             return replace(delivered, phase=Phase.DELIVERED, ended_ms=now)
         retries = isinstance(plan, RetryAt) and not state.stop
         due_ms = plan.due_ms if isinstance(plan, RetryAt) and retries else 0
-        failed = replace(_with_attempt(state, outcome, started_ms, now, due_ms), retried=state.retried + 1)
+        failed = replace(_with_attempt(message, state, outcome, started_ms, now, due_ms), retried=state.retried + 1)
         if state.stop:
             return replace(failed, phase=Phase.CANCELLED, ended_ms=now)
         if retries:
@@ -430,8 +431,10 @@ def _attempts(state: State) -> dict[str, Any]:
     return found
 
 
-def _with_attempt(state: State, outcome: Answer | NoAnswer, started_ms: int, now_ms: int, next_ms: int = 0) -> State:
-    """The state with one more attempt that came back."""
+def _with_attempt(
+    message: Message, state: State, outcome: Answer | NoAnswer, started_ms: int, now_ms: int, next_ms: int = 0
+) -> State:
+    """The state with one more attempt that came back. An endpoint may have made an echo of what is redacted."""
     earlier = state.earlier
     if state.last:
         before = tuple([state.last.get(name, 0) for name in ("at", "ms", "status", "error", "next")])
@@ -444,8 +447,11 @@ def _with_attempt(state: State, outcome: Answer | NoAnswer, started_ms: int, now
     if not is_success(outcome):
         last["next"] = next_ms
     if isinstance(outcome, Answer) and not is_success(outcome):
-        last["headers"] = capped_headers(outcome.headers, _MAX_ATTEMPT_HEADERS)
-        last["body"] = outcome.body[:_MAX_ATTEMPT_BODY]
+        headers, body = capped_headers(outcome.headers, _MAX_ATTEMPT_HEADERS), cut(outcome.body, _MAX_ATTEMPT_BODY)
+        if message.terms.redacted:
+            headers = [[name, hidden(value.encode())] for name, value in headers]
+            body = hidden(outcome.body).encode()
+        last["headers"], last["body"] = headers, body
     return replace(state, last=last, earlier=earlier)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from waypost.core.errors import BadRequest, shown
 from waypost.core.guard import Guard
@@ -13,6 +13,8 @@ _SCHEME = re.compile(r"(https?):/(/?)", re.IGNORECASE)
 _ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
 #: What may stand in a request target; the rest was never legal there or was smuggled in by an escape.
 _ILLEGAL = re.compile(r"[^!-~]")
+#: What stands in a stored URL as it is: all that can be printed, but for the space.
+_IN_URLS = "".join(map(chr, range(0x21, 0x7F)))
 _MAX_LENGTH = 8_000
 
 
@@ -85,6 +87,12 @@ def check_url(url: str, guard: Guard) -> str:
     if refusal:
         raise BadRequest(f"invalid destination url: {refusal} (WAYPOST_ALLOWED_NETWORKS names networks to allow)")
     return url
+
+
+def as_stored(text: str) -> str:
+    """A URL or a path of one, as it was escaped when it was accepted."""
+    match = _SCHEME.match(text)
+    return quote(match[0].lower() + text[match.end() :] if match else text, safe=_IN_URLS)
 
 
 def host_of(url: str) -> str:

@@ -82,18 +82,19 @@ class Source(NamedTuple):
 
 
 class Failure(Struct, frozen=True, array_like=True):
-    """What an attempt came to that failed; status 0: there was no answer."""
+    """What an attempt came to that failed; status 0: there was no answer. Headers and body of an answer are None where
+    nobody knows them any more."""
 
     status: int
     error: str
-    headers: Sequence[tuple[str, str]] = ()
-    body: bytes = b""
+    headers: Sequence[tuple[str, str]] | None = None
+    body: bytes | None = None
 
     @staticmethod
     def of(last: Mapping[str, Any]) -> Failure:
         """From `State.last`."""
-        headers = [(name, value) for name, value in last.get("headers", ())]
-        return Failure(last["status"], last["error"], headers, last.get("body", b""))
+        headers = [(name, value) for name, value in last["headers"]] if "headers" in last else None
+        return Failure(last["status"], last["error"], headers, last.get("body"))
 
 
 class Event(NamedTuple):
@@ -170,8 +171,8 @@ def _cut(told: Sequence[Told]) -> Iterator[Sequence[Told]]:
     for number, (time_ms, _, source, _, _, failure) in enumerate(told):
         own = 100 + len(source.url) + sum(map(len, source.labels))
         if failure:
-            own += len(failure.body) * 4 // 3 + len(failure.error)
-            own += sum(len(name) + len(value) + 6 for name, value in failure.headers)
+            own += len(failure.body or b"") * 4 // 3 + len(failure.error)
+            own += sum(len(name) + len(value) + 6 for name, value in failure.headers or ())
         size += own
         if number > start and (
             number - start == _MOST_EVENTS or size > _MOST_BYTES or time_ms - told[start][0] > SPAN_MS

@@ -84,7 +84,7 @@ def _host(source: Source) -> Sequence[str]:
 _FIELDS: Mapping[str, Callable[[Source], Sequence[str]]] = {
     "url": lambda source: (source.url,),
     "host": _host,
-    "path": lambda source: (urlsplit(source.url).path,),
+    "path": lambda source: (urlsplit(source.url).path or "/",),
     "label": lambda source: source.labels,
     "callerIp": lambda source: (source.caller_ip,),
     # No message has one of these yet.
@@ -125,7 +125,8 @@ class History:
     async def _of_messages(self, account: str, window: _Window, count: int) -> HistoryPage:
         """A message's own state tells at once, and needs no segment."""
         sought = window.sought
-        seen = await asyncio.gather(*(self._messages.read(account, one) for one in sought.message_ids))
+        kept = self._policy.log_retention_ms
+        seen = await asyncio.gather(*(self._messages.read(account, one, kept_ms=kept) for one in sought.message_ids))
         found = [
             event
             for one in seen

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
 
-from waypost.core.destination import split_control_keys
+from waypost.core.destination import as_stored, split_control_keys
 from waypost.core.errors import BadRequest, shown
 from waypost.core.ports import Item
 
@@ -32,9 +32,7 @@ _KNOWN = (*_FILTERS, "fromDate", "toDate", "dlqIds", "count", "order", "cursor")
 _MOST_A_PAGE = 100
 #: So many that one call has done with all of them.
 _MOST_IDS = 400
-#: What stands in a stored URL as it is: all that can be printed, but for the space.
-_IN_URLS = "".join(map(chr, range(0x21, 0x7F)))
-_NUMBER = re.compile(r"[0-9]{1,15}")
+_NUMBER = re.compile(r"[0-9]{1,20}")
 _CURSOR = re.compile(r"[0-9]{16,30}")
 _MS_DIGITS = 15
 _END_OF_TIME = 10**_MS_DIGITS - 1
@@ -46,8 +44,8 @@ class Wanted(Struct, frozen=True):
     #: When it failed, both inclusive.
     from_ms: int = 0
     to_ms: int = _END_OF_TIME
-    #: These and no others; empty: any.
-    ids: tuple[str, ...] = ()
+    #: These and no others; None: any.
+    ids: tuple[str, ...] | None = None
     count: int = _MOST_A_PAGE
     newest_first: bool = True
     #: The sort key of the last entry that was looked at; empty: from the start.
@@ -83,13 +81,13 @@ def read_wanted(query: str, body: bytes = b"") -> Wanted:
     cursor = _one(given, "cursor", "")
     if cursor and not _CURSOR.fullmatch(cursor):
         raise BadRequest(f"cursor: {shown(cursor)} is none that was given out, leave it out to begin anew")
-    ids = _ids(given.get("dlqIds", ()), body)
+    ids = _ids(given.get("dlqIds"), body)
     return Wanted(
         values=values,
-        from_ms=_number(given, "fromDate", 0),
-        to_ms=_number(given, "toDate", _END_OF_TIME),
+        from_ms=min(_number(given, "fromDate", 0), _END_OF_TIME),
+        to_ms=min(_number(given, "toDate", _END_OF_TIME), _END_OF_TIME),
         ids=ids,
-        count=len(ids) or min(count, _MOST_A_PAGE),
+        count=min(count, _MOST_A_PAGE) if ids is None else len(ids),
         newest_first=order == "latestFirst",
         after=f"{cursor[:_MS_DIGITS]}-{cursor[_MS_DIGITS:]}" if cursor else "",
     )
@@ -105,6 +103,8 @@ def _given(query: str) -> dict[str, list[str]]:
     for name, value in parse_qsl(split_control_keys(query)[0], keep_blank_values=True):
         if name not in _KNOWN:
             raise BadRequest(f"{shown(name)} is no filter of dead letters, the filters are {', '.join(_KNOWN)}")
+        if name == "cursor" and not value:
+            continue
         if not value:
             raise BadRequest(f"{name} is empty, give it a value or leave it out")
         given.setdefault(name, []).append(value)
@@ -115,13 +115,15 @@ def _values(name: str, texts: Sequence[str]) -> frozenset[str]:
     if name == "responseStatus":
         return frozenset([str(_as_number(name, text)) for text in texts])
     if name == "url":
-        # As it was escaped when the message was accepted.
-        return frozenset([quote(text, safe=_IN_URLS) for text in texts])
+        return frozenset([as_stored(text) for text in texts])
     return frozenset(texts)
 
 
-def _ids(texts: Sequence[str], body: bytes) -> tuple[str, ...]:
-    named = [one.strip() for text in texts for one in text.split(",")]
+def _ids(texts: Sequence[str] | None, body: bytes) -> tuple[str, ...] | None:
+    """None: none were asked for. An empty list asks for nothing, as whoever deletes what was selected means it."""
+    if texts is None and not body.strip():
+        return None
+    named = [one.strip() for text in texts or () for one in text.split(",")]
     if not all(named):
         raise BadRequest("dlqIds names an empty id, leave it out")
     if body.strip():
@@ -150,7 +152,7 @@ def _number(given: Mapping[str, Sequence[str]], name: str, default: int) -> int:
 
 def _as_number(name: str, text: str) -> int:
     if not _NUMBER.fullmatch(text):
-        raise BadRequest(f"{name}: {shown(text)} is no whole number of at most {_MS_DIGITS} digits")
+        raise BadRequest(f"{name}: {shown(text)} is no whole number")
     return int(text)
 
 

@@ -188,12 +188,12 @@ def partition_of(place: Place) -> str:
 
 def life_ends_ms(policy: Policy, *, due_ms: int, retries_left: int, timeout_ms: int, now_ms: int) -> int:
     """Until when a message must be kept: each retry may wait a day, and after the end it can be read for a while, and
-    be sent again from the dead letter queue.
+    be sent again from the dead letter queue; logs read it, too.
 
     Reckoned generously, a dedup window included; what it is too short for, the reminder extends.
     """
     horizon = retries_left * DAY + (retries_left + 1) * timeout_ms
-    kept = max(policy.retention_ms, policy.dlq_retention_ms, 14 * DAY) + DAY
+    kept = max(policy.retention_ms, policy.dlq_retention_ms, policy.log_retention_ms, 14 * DAY) + DAY
     return min(max(due_ms, now_ms) + horizon + kept + policy.dedup_window_ms, now_ms + _LONGEST_LIFE_MS)
 
 

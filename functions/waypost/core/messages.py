@@ -26,8 +26,8 @@ class Messages:
         self._policy = policy
         self._log = log
 
-    async def read(self, account: str, message_id: str) -> Seen | None:
-        """None for what is unknown, another account's, or ended longer ago than the retention."""
+    async def read(self, account: str, message_id: str, *, kept_ms: int | None = None) -> Seen | None:
+        """None for what is unknown, another account's, or ended longer ago than `kept_ms`, else than the retention."""
         place = place_of(message_id)
         if place is None:
             return None
@@ -36,7 +36,8 @@ class Messages:
         if message is None:
             return None
         state = State.from_item(await self._ports.table.get(state_key(account, message_id, place)))
-        if state.phase.final and state.ended_ms + self._policy.retention_ms <= now:
+        kept_ms = self._policy.retention_ms if kept_ms is None else kept_ms
+        if state.phase.final and state.ended_ms + kept_ms <= now:
             return None
         return Seen(message, state)
 

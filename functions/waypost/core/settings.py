@@ -268,14 +268,7 @@ def _callback(name: str, given: _Given, terms: Terms, policy: Policy, guard: Gua
         nested = setting == _FAILURE_CALLBACK or setting.startswith(_FAILURE_CALLBACK + "-")
         if setting in _PUBLISH_ALONE or setting.startswith(_CALLBACK) or (nested and name == _FAILURE_CALLBACK):
             raise BadRequest(f"{own.spelt(setting)} is nothing that a callback can have; leave it out")
-    defaults = Terms(
-        "POST",
-        (),
-        terms.retries,
-        min(policy.default_timeout_ms, policy.max_timeout_ms),
-        # It tells of the body and the headers that nobody may read.
-        redacted=("body",) if terms.redacted else (),
-    )
+    defaults = Terms("POST", (), terms.retries, min(policy.default_timeout_ms, policy.max_timeout_ms))
     delay_ms = _delay_within(own, "upstash-delay", _duration(own, "upstash-delay") or 0, policy)
     return Callback(url, delay_ms, _terms(_with_bare_headers(own), defaults, policy, guard))
 
