@@ -21,7 +21,7 @@ def event(path: str, query: str = "", **changes: Any) -> dict[str, Any]:
         "routeKey": "$default",
         "rawPath": path,
         "rawQueryString": query,
-        "cookies": ["a=1"],
+        "cookies": ["a=1", "b=2"],
         "headers": {
             "content-type": "application/json",
             "upstash-forward-x": "one,two",
@@ -92,6 +92,7 @@ def test_a_function_url_hands_on_the_path_as_it_came() -> None:
     assert (call.method, call.path) == ("POST", "/v2/publish/https://example.com/a%20b%2Fc//d")
     assert call.query == "x=1&y=a/b%2Fc"
     assert ("upstash-forward-x", "one,two") in call.headers
+    assert ("cookie", "a=1; b=2") in call.headers
     assert call.caller_ip == "203.0.113.9"
 
 

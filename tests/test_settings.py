@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from support import PUBLISH, Desk, with_desk
 from waypost.core.expression import ExpressionError, check_expression, evaluate
-from waypost.core.policy import DAY, SECOND
-from waypost.core.ports import Answer, NoAnswer
+from waypost.core.guard import Guard
+from waypost.core.policy import DAY, SECOND, Policy
+from waypost.core.ports import Answer, Busy, NoAnswer
+from waypost.core.settings import read_settings
 
 CALLBACK = "https://example.com/cb?tag=1"
 FAILED = Answer(500, (("content-type", "text/plain"), ("x-trace", "1"), ("x-trace", "2")), b"broken")
@@ -109,6 +111,97 @@ def test_a_delay_may_be_shorter_than_a_second(tmp_path: Path) -> None:
         assert [bell.delay_ms for bell in desk.rung.bells] == [500]
 
     with_desk(tmp_path, test)
+
+
+# What is forwarded ---------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.binary(max_size=12), min_size=1, max_size=3))
+def test_forwarded_headers_arrive_byte_for_byte(values: list[bytes]) -> None:
+    clean = [bytes(byte for byte in value if byte > 31 and byte != 127).strip(b" \t") for value in values]
+    given = [("Upstash-Forward-X", one.decode("latin-1")) for one in clean]
+    request = read_settings(
+        given,
+        [],
+        account="one",
+        url="https://example.com/in",
+        body=b"",
+        caller_ip="",
+        policy=Policy(),
+        guard=Guard([]),
+        now_ms=0,
+    )
+    assert dict(request.terms.headers)["X"].encode("latin-1") == b", ".join(clean)
+
+
+def test_what_belongs_to_the_caller_s_connection_is_not_forwarded(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await desk.publish(
+            {
+                "Upstash-Header-Forward": "1",
+                "Connection": "x-hop",
+                "X-Hop": "1",
+                "Proxy-Authorization": "p",
+                "Cookie": "a",
+            }
+        )
+        await desk.deliver()
+        sent = dict(desk.sender.sent[-1].headers)
+        assert sent["Cookie"] == "a"
+        assert not {"X-Hop", "Proxy-Authorization", "Connection"} & sent.keys()
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("headers", "words"),
+    [
+        ({"Upstash-Redact-Fields": "header[ ]"}, ["Upstash-Redact-Fields"]),
+        ({"Upstash-Redact-Fields": "header[X Y]"}, ["Upstash-Redact-Fields", "X Y"]),
+        ({"Upstash-Redact-Fields": ","}, ["Upstash-Redact-Fields", "no field"]),
+        (
+            {"Upstash-Callback": CALLBACK, "Upstash-Callback-Failure-Callback-Retries": "1"},
+            ["needs Upstash-Callback-Failure-Callback,"],
+        ),
+        (
+            {"Upstash-Callback": CALLBACK, "Upstash-Callback-Forward-X": "x" * 66_000},
+            ["Upstash-Callback-Forward-*", "66001"],
+        ),
+        ({"Upstash-Callback": "ftp://x"}, ["Upstash-Callback", "ftp://x"]),
+    ],
+)
+def test_what_cannot_be_is_named_as_it_was_written(tmp_path: Path, headers: dict[str, str], words: list[str]) -> None:
+    async def test(desk: Desk) -> None:
+        reply = await desk.call("POST", PUBLISH, headers)
+        assert reply.status == 400
+        assert all(word in reply.content["error"] for word in words), reply.content
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"),
+    [
+        ("floor(-pow(10,400))", 0),
+        ("ceil(-1/0)", 0),
+        ("pow(-10,999)", 0),
+        ("pow(-10,998)", DAY),
+        ("max(1000,sqrt(-1))", 0),
+        ("max(sqrt(-1),1000)", 0),
+        ("min(0/0,5000)", 0),
+        ("+".join("1" * 100), 100),
+        ("1e3", 1_000),
+    ],
+)
+def test_values_at_the_borders(text: str, ms: int) -> None:
+    check_expression(text)
+    assert evaluate(text, 0, DAY) == ms
+
+
+@pytest.mark.parametrize("text", ["1 # c", "0x10", "1_000", "0b1", "1;2"])
+def test_python_s_own_ways_of_writing_are_refused(text: str) -> None:
+    with pytest.raises(ExpressionError):
+        check_expression(text)
 
 
 # What is shown -------------------------------------------------------------------------------------------------------
@@ -226,6 +319,26 @@ def test_a_failure_callback_tells_of_the_end_once(tmp_path: Path) -> None:
         await desk.publish({"Upstash-Failure-Callback": CALLBACK})
         await delivered(desk)
         assert len(bodies_sent_to(desk, CALLBACK)) == 1
+
+    with_desk(tmp_path, test)
+
+
+def test_the_dead_letter_that_is_told_of_is_the_one_that_stands(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        together, busy = desk.table.write_together, [True, True]
+
+        async def sometimes(writes: Any) -> None:
+            if busy:
+                busy.pop()
+                desk.clock.ms += 200
+                raise Busy("somebody else")
+            await together(writes)
+
+        desk.table.write_together = sometimes  # type: ignore[method-assign]
+        await desk.publish({"Upstash-Retries": "0", "Upstash-Failure-Callback": CALLBACK})
+        await delivered(desk, FAILED, Answer(200, (), b""))
+        [told] = bodies_sent_to(desk, CALLBACK)
+        assert (await desk.call("GET", f"/v2/dlq/{told['dlqId']}")).status == 200
 
     with_desk(tmp_path, test)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from waypost.api import body_too_large
@@ -42,10 +42,17 @@ def read_call(event: Mapping[str, Any], policy: Policy) -> Call:
         method=http["method"],
         path=_as_bytes(event["rawPath"]),
         query=_as_bytes(event.get("rawQueryString") or ""),
-        headers=[(name.lower(), _as_bytes(value)) for name, value in event["headers"].items()],
+        headers=[(name.lower(), _as_bytes(value)) for name, value in _headers(event)],
         read_body=read_body,
         caller_ip=http.get("sourceIp") or "",
     )
+
+
+def _headers(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Cookies stand apart from the others."""
+    yield from event["headers"].items()
+    if event.get("cookies"):
+        yield "cookie", "; ".join(event["cookies"])
 
 
 def written(reply: Reply) -> dict[str, Any]:

@@ -177,6 +177,11 @@ class History:
         for i in ids:
             if await self.look_up(i) not in _FINAL:
                 self.wrong.append(f"{i} was accepted and has not ended")
+        for arrival in self.world.arrivals:
+            dlq_id = json.loads(arrival.request.body).get("dlqId") if arrival.about else None
+            letter = await self.world.ask("GET", f"/v2/dlq/{dlq_id}") if dlq_id else None
+            if letter and letter.status != 200:
+                self.wrong.append(f"{arrival.about} was told of the dead letter {dlq_id}, which is none")
         reply = await self.world.ask("GET", "/v2/keys")
         self.signed_with = reply.content["current"] if reply else ""
 

@@ -259,14 +259,16 @@ class Deliverer:
         """Writes what the attempt came to, if it is still ours to write; keeps trying until the lease ends."""
         state = attempt.state
         message = attempt.message
-        watch, callbacks = Stopwatch(self._ports.clock, self._ports.clock.now_ms()), None
+        decided_ms = self._ports.clock.now_ms()
+        watch, settled, callbacks = Stopwatch(self._ports.clock, decided_ms), state, None
         while True:
             now = self._ports.clock.now_ms()
-            settled = self._after(message, state, outcome, started_ms, now)
             try:
                 if callbacks is None or watch.late(now):
-                    # Made anew when a look may have come to the minute that they were made for.
-                    watch = Stopwatch(self._ports.clock, now)
+                    # Made anew when a look may have come to the minute that they were made for. With it goes the state:
+                    # a callback names the dead letter, whose name has the time of the end in it.
+                    watch, decided_ms = Stopwatch(self._ports.clock, now), now
+                    settled = self._after(message, state, outcome, started_ms, now)
                     callbacks = await self._callbacks(message, settled, outcome, now)
                 await self._write_settled(message, settled, settle_condition(state), outcome, callbacks)
             except ConditionFailed as refused:
@@ -285,7 +287,7 @@ class Deliverer:
                     raise
                 await self._ports.clock.sleep_ms(_SETTLE_PAUSE_MS)
                 continue
-            self._log.settled(message, settled, now)
+            self._log.settled(message, settled, decided_ms)
             for one in callbacks:
                 await self._acceptor.announce(one, watch)
             if settled.phase is Phase.RETRY:

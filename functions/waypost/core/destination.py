@@ -27,7 +27,9 @@ def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
         raw_name, _, raw_value = part.partition("=")
         name = unquote(raw_name).lower()
         if name == "qstash_token" or name.startswith("upstash-"):
-            ours.append((name, unquote(raw_value.replace("+", " "))))
+            # A header's value is bytes; that of a setting is text.
+            encoding = "latin-1" if "forward-" in name else "utf-8"
+            ours.append((name, unquote(raw_value.replace("+", " "), encoding=encoding)))
         else:
             theirs.append(part)
     return "&".join(theirs), ours
@@ -56,7 +58,9 @@ def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tupl
 def check_endpoint(text: str, guard: Guard) -> str:
     """The URL of an endpoint that stands in a value of its own, where nothing was pasted together."""
     if not _SCHEME.match(text):
-        raise BadRequest("invalid destination url: endpoint has invalid scheme, add http:// or https://")
+        raise BadRequest(
+            f"invalid destination url: endpoint has invalid scheme, add http:// or https:// (it is {shown(text)})"
+        )
     return check_url(text.partition("#")[0], guard)
 
 

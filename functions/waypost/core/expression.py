@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ast
 import math
+import re
 from collections.abc import Callable, Sequence
 
 _LONGEST = 256
 _DEEPEST = 32
 _VARIABLE = "retried"
+#: Python's numbers may be written in more ways, and Python has comments.
+_FOREIGN = re.compile(r"[^0-9A-Za-z.+\-*/%(), \t]|0[xXoObB]")
 
 
 class ExpressionError(Exception):
@@ -21,7 +24,23 @@ class ExpressionError(Exception):
 
 def _round(x: float) -> float:
     """Halves away from zero, as most languages do; Python's own goes to even."""
-    return math.copysign(math.floor(abs(x) + 0.5), x)
+    return math.copysign(_whole(math.floor, abs(x) + 0.5), x)
+
+
+def _whole(rounding: Callable[[float], float], x: float) -> float:
+    return rounding(x) if math.isfinite(x) else x
+
+
+def _pow(x: float, y: float) -> float:
+    try:
+        return math.pow(x, y)
+    except OverflowError:
+        return -math.inf if x < 0 and y % 2 == 1 else math.inf
+
+
+def _of_all(choose: Callable[[Sequence[float]], float]) -> Callable[..., float]:
+    """What is no number makes the whole none."""
+    return lambda *values: math.nan if any(map(math.isnan, values)) else choose(values)
 
 
 def _divide(x: float, y: float) -> float:
@@ -30,15 +49,15 @@ def _divide(x: float, y: float) -> float:
 
 #: By name: the function, and with how many arguments it is called (None: one or more).
 _FUNCTIONS: dict[str, tuple[Callable[..., float], int | None]] = {
-    "pow": (math.pow, 2),
+    "pow": (_pow, 2),
     "exp": (math.exp, 1),
     "sqrt": (math.sqrt, 1),
     "abs": (abs, 1),
-    "floor": (math.floor, 1),
-    "ceil": (math.ceil, 1),
+    "floor": (lambda x: _whole(math.floor, x), 1),
+    "ceil": (lambda x: _whole(math.ceil, x), 1),
     "round": (_round, 1),
-    "min": (min, None),
-    "max": (max, None),
+    "min": (_of_all(min), None),
+    "max": (_of_all(max), None),
 }
 _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: lambda x, y: x + y,
@@ -66,6 +85,8 @@ def evaluate(text: str, retried: int, most: int) -> int:
 def _parsed(text: str) -> ast.expr:
     if len(text) > _LONGEST:
         raise ExpressionError(f"it is longer than {_LONGEST} characters")
+    if found := _FOREIGN.search(text):
+        raise ExpressionError(f"it can't hold {found[0]!r}")
     try:
         return ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -76,7 +97,9 @@ def _check(node: ast.expr, depth: int) -> None:
     if not depth:
         raise ExpressionError(f"it is nested deeper than {_DEEPEST}")
     for part in _parts(node):
-        _check(part, depth - 1)
+        # A sum of many terms is no deeper than one of two: its length bounds it.
+        chained = isinstance(node, ast.BinOp) and part is node.left
+        _check(part, depth if chained else depth - 1)
 
 
 def _parts(node: ast.expr) -> Sequence[ast.expr]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -66,6 +66,7 @@ _NOT_FORWARDED = frozenset(
         "content-length",
         "expect",
         "keep-alive",
+        "proxy-authorization",
         "proxy-connection",
         "te",
         "trailer",
@@ -89,6 +90,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: Settings that are not named `upstash-`.
 _OTHERS = frozenset({"content-type", "qstash_token"})
+_LISTS = ("-label", "-redact-fields")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _REDACTED = re.compile(r"(body)|(headers?)(?:\[\s*([^\[\]]+?)\s*\])?", re.IGNORECASE)
 _MAX_LABELS = 1_024
@@ -114,6 +116,10 @@ class _Given:
     def spelt(self, name: str) -> str:
         whole = self._prefix + name[len(_OURS_BEGIN) :] if name.startswith(_OURS_BEGIN) else name
         return canonical(whole) if whole in self._in_headers else whole
+
+    def behind_prefix(self, name: str) -> str:
+        """How a caller writes this setting, whose name begins with `upstash-`."""
+        return canonical(self._prefix + name[len(_OURS_BEGIN) :])
 
     def bad(self, name: str, what: str) -> BadRequest:
         return BadRequest(f"{self.spelt(name)}: {shown(self.values[name])} {what}")
@@ -179,28 +185,32 @@ def canonical(name: str) -> str:
 
 
 def _given(headers: Sequence[tuple[str, str]], query: Sequence[tuple[str, str]]) -> _Given:
-    in_query = _collected(query) if query else {}
-    in_headers = _collected(headers)
-    given = _Given({name: v for name, v in (in_query | in_headers).items() if v}, in_headers)
+    in_query = _collected(query, str) if query else {}
+    in_headers = _collected(headers, canonical)
+    given = _Given(
+        {name: v for name, v in (in_query | in_headers).items() if v or name.startswith(_FORWARD)}, in_headers
+    )
     for name in given.values:
         _refuse_unserved(given, name)
     return given
 
 
-def _collected(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """By lower-case name. A forwarded header given twice is joined, as HTTP joins lists; a setting has one value."""
+def _collected(pairs: Sequence[tuple[str, str]], spelt: Callable[[str], str]) -> dict[str, str]:
+    """By lower-case name. A forwarded header given twice is joined, as HTTP joins lists, and so are settings that are
+    lists; others have one value."""
     found: dict[str, str] = {}
     for name, value in pairs:
         lower = name.lower()
         if not lower.startswith(_OURS_BEGIN) and lower not in _OTHERS:
             continue
-        value = value.strip()
-        if found.get(lower, value) == value:
+        # Nothing else: the last byte of many letters is one that Python takes for a space.
+        value = value.strip(" \t")
+        if lower not in found:
             found[lower] = value
-        elif _FORWARD[len(_OURS_BEGIN) :] in lower or lower == "upstash-label":
+        elif _FORWARD[len(_OURS_BEGIN) :] in lower or lower.endswith(_LISTS):
             found[lower] += ", " + value
-        elif lower != "qstash_token":
-            raise BadRequest(f"{name} is given twice, as {shown(found[lower])} and {shown(value)}; give it once")
+        elif found[lower] != value and lower != "qstash_token":
+            raise BadRequest(f"{spelt(name)} is given twice, as {shown(found[lower])} and {shown(value)}; give it once")
     found.pop("qstash_token", None)
     return found
 
@@ -216,11 +226,16 @@ def _with_all_forwarded(given: _Given, headers: Sequence[tuple[str, str]]) -> _G
     """As if each header of the request had been given to be forwarded, but for the caller's own token and our settings.
     What is given to be forwarded wins."""
     all_of_them: dict[str, str] = {}
+    left_out = {"authorization", "content-type"}
+    for name, value in headers:
+        if name.lower() == "connection":
+            left_out |= {one.strip().lower() for one in value.split(",")}
     for name, value in headers:
         lower = name.lower()
-        if lower not in ("authorization", "content-type") and not lower.startswith(_OURS_BEGIN):
+        if lower not in left_out and not lower.startswith(_OURS_BEGIN):
             forwarded = _FORWARD + lower
-            all_of_them[forwarded] = f"{all_of_them[forwarded]}, {value}" if forwarded in all_of_them else value
+            between = "; " if lower == "cookie" else ", "
+            all_of_them[forwarded] = all_of_them[forwarded] + between + value if forwarded in all_of_them else value
     return _Given({**all_of_them, **given.values}, given._in_headers)
 
 
@@ -257,7 +272,7 @@ def _callback(name: str, given: _Given, terms: Terms, policy: Policy, guard: Gua
     own = given.behind(name + "-")
     if name not in given.values:
         for setting in own.values:
-            raise BadRequest(f"{own.spelt(setting)} needs {canonical(name)}, the URL that is called back")
+            raise BadRequest(f"{own.spelt(setting)} needs {given.behind_prefix(name)}, the URL that is called back")
         return terms.callback if name == _CALLBACK else terms.failure_callback
     try:
         url = check_endpoint(given.values[name], guard)
@@ -299,8 +314,9 @@ def _forwarded(given: _Given, defaults: Terms, policy: Policy) -> tuple[tuple[st
     size = sum(map(len, found)) + sum(map(len, found.values()))
     if size > policy.max_headers:
         raise BadRequest(
-            f"Upstash-Forward-*: the headers to forward have {size} bytes, the limit is {policy.max_headers}"
-            f" (the setting {policy.setting('max_headers')} changes it); put the data into the body"
+            f"{given.behind_prefix(_FORWARD)}*: the headers to forward have {size} bytes, the limit is"
+            f" {policy.max_headers} (the setting {policy.setting('max_headers')} changes it); put the data into the"
+            " body"
         )
     return tuple([(canonical(name), value) for name, value in sorted(found.items())])
 
@@ -350,7 +366,7 @@ def _waits(given: _Given, defaults: Terms) -> tuple[str, str]:
     if expression and backoff:
         raise BadRequest(
             f"{given.spelt('upstash-retry-delay')} and {given.spelt('upstash-backoff')} both say how long to wait"
-            " before a retry; leave one out"
+            f" before a retry, {shown(expression)} and {shown(backoff)}; leave one out"
         )
     if backoff:
         if backoff.lower() not in _BACKOFFS:
@@ -379,11 +395,15 @@ def _redacted(given: _Given, defaults: Terms) -> tuple[str, ...]:
     found = []
     for one in filter(None, (part.strip() for part in value.split(","))):
         match = _REDACTED.fullmatch(one)
-        if not match:
+        if not match or (match[3] and not _TOKEN.fullmatch(match[3])):
             raise BadRequest(
                 f"{given.spelt('upstash-redact-fields')}: {shown(one)} is no field, write body, header or header[Name]"
             )
-        found.append("body" if match[1] else f"header[{match[3].lower()}]" if match[3] else "header")
+        found.append(
+            "body" if match[1] else f"header[{match[3].lower().removeprefix(_FORWARD)}]" if match[3] else "header"
+        )
+    if not found:
+        raise given.bad("upstash-redact-fields", "names no field, write body, header or header[Name]")
     return tuple(dict.fromkeys([*defaults.redacted, *found]))
 
 
