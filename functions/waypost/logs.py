@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote_plus
 
 import msgspec
 
@@ -19,6 +17,7 @@ from waypost.core.message import Message, message_key
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy
 from waypost.core.ports import Ports
+from waypost.core.query import END_OF_TIME, Query
 from waypost.shapes import event_shape, logged
 
 _MOST = 1_000
@@ -30,11 +29,8 @@ _MESSAGES_AT_ONCE = 50
 #: States by the words that filters know, besides their own names.
 _MEANT = {"IN_PROGRESS": (ACTIVE, RETRY, ERROR), "CANCELLED": (CANCELED,)}
 _SPELT = {"callerIP": "callerIp", "messageIds": "messageId"}
-_ONCE = ("fromDate", "toDate", "count", "cursor", "order")
-_KNOWN = (*SOURCE_FILTERS, "state", "messageId", "messageIds", *_ONCE)
+_KNOWN = (*SOURCE_FILTERS, "state", "messageId", "fromDate", "toDate", "count", "cursor", "order")
 _AS_STORED: Mapping[str, Callable[[str], str]] = {"host": str.lower, "url": as_stored, "path": as_stored}
-_NUMBER = re.compile(r"[0-9]{1,20}")
-_EVER = 10**14
 
 
 class Logs:
@@ -42,15 +38,18 @@ class Logs:
         self._ports = ports
         self._history = History(ports, policy, messages)
 
-    async def listed(self, account: str, query: str, name: str) -> dict[str, Any]:
-        """The answer, its events under `name`."""
-        given = _given(query)
-        cursor, count = _cursor(given), min(_number(given, "count", _MOST, least=1), _MOST)
-        order = given.get("order", ["latestFirst"])[0]
-        if order not in ("latestFirst", "earliestFirst"):
-            raise BadRequest(f"order: {shown(order)} is no order, write latestFirst or earliestFirst")
+    async def listed(self, account: str, raw: str, name: str) -> dict[str, Any]:
+        """The answer to a raw query, its events under `name`."""
+        query = Query(raw, _KNOWN, "logs", _SPELT)
+        after = Position.from_cursor(query.one("cursor")) if "cursor" in query else None
+        if "cursor" in query and after is None:
+            raise query.bad_cursor()
         page = await self._history.page(
-            account, _sought(given), count=count, after=cursor, earliest_first=order == "earliestFirst"
+            account,
+            _sought(query),
+            count=query.count(_MOST),
+            after=after,
+            earliest_first=not query.newest_first,
         )
         shapes, next_position = await self._shapes(account, page.events, page.next)
         answer: dict[str, Any] = {name: shapes}
@@ -88,64 +87,22 @@ class Logs:
         return {message.id: message for message in found if message}
 
 
-def _given(query: str) -> dict[str, list[str]]:
-    """Values by the filter's name. Raises BadRequest for a name that is none: it would mean everything."""
-    given: dict[str, list[str]] = {}
-    for part in filter(None, query.split("&")):
-        name, _, value = part.partition("=")
-        name, value = unquote_plus(name), unquote_plus(value)
-        if name.lower() == "qstash_token" or name.lower().startswith("upstash-"):
-            continue
-        name = _SPELT.get(name, name)
-        if name == "groupBy":
-            raise BadRequest("groupBy is not served, leave it out")
-        if name not in _KNOWN:
-            raise BadRequest(f"{shown(name)} is no filter of logs, take one of {', '.join(_KNOWN)}")
-        if name == "cursor" and not value:
-            continue
-        if not value:
-            raise BadRequest(f"{name} is empty, leave it out or give it a value")
-        if name in _ONCE and given.get(name, [value]) != [value]:
-            raise BadRequest(f"{name} is given twice, write it once")
-        given.setdefault(name, []).append(value)
-    return given
-
-
-def _sought(given: Mapping[str, list[str]]) -> Sought:
-    ids = frozenset(given.get("messageId", ()))
+def _sought(query: Query) -> Sought:
+    ids = frozenset(query.all("messageId"))
     if len(ids) > _MOST_IDS:
         raise BadRequest(f"messageIds: {len(ids)} ids are too many, ask for {_MOST_IDS} at most")
     ranks: set[int] = set()
-    for state in given.get("state", ()):
+    for state in query.all("state"):
         meant = _MEANT.get(state, (state,))
         if not RANKS.keys() >= set(meant):
             raise BadRequest(f"state: {shown(state)} is no state, take one of {', '.join([*RANKS, *_MEANT])}")
         ranks |= {RANKS[one] for one in meant}
     return Sought(
         of_source={
-            name: frozenset(map(_AS_STORED.get(name, str), given[name])) for name in SOURCE_FILTERS if name in given
+            name: frozenset(map(_AS_STORED.get(name, str), query.all(name))) for name in SOURCE_FILTERS if name in query
         },
         ranks=frozenset(ranks or RANKS.values()),
         message_ids=ids,
-        from_ms=_number(given, "fromDate", 0),
-        to_ms=_number(given, "toDate", _EVER),
+        from_ms=query.time("fromDate", 0),
+        to_ms=query.time("toDate", END_OF_TIME),
     )
-
-
-def _cursor(given: Mapping[str, list[str]]) -> Position | None:
-    if "cursor" not in given:
-        return None
-    position = Position.from_cursor(given["cursor"][0])
-    if position is None:
-        raise BadRequest(f"cursor: {shown(given['cursor'][0])} is none that was given out, leave it out to begin anew")
-    return position
-
-
-def _number(given: Mapping[str, list[str]], name: str, default: int, *, least: int = 0) -> int:
-    if name not in given:
-        return default
-    value = given[name][0]
-    if not _NUMBER.fullmatch(value) or int(value) < least:
-        what = "a number from 1 on" if least else "a time in milliseconds since 1970"
-        raise BadRequest(f"{name}: {shown(value)} can't be used, write {what}")
-    return min(int(value), _EVER)

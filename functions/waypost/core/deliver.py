@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -75,6 +75,16 @@ class Attempt(Struct, frozen=True):
 
     message: Message
     state: State
+
+
+class _End(NamedTuple):
+    """What an attempt came to, and what is stored with it. All of it is of one time: a callback names the dead letter,
+    whose name has the time in it."""
+
+    at_ms: int
+    state: State
+    watch: Stopwatch
+    callbacks: Sequence[Message]
 
 
 class Deliverer:
@@ -259,27 +269,25 @@ class Deliverer:
         """Writes what the attempt came to, if it is still ours to write; keeps trying until the lease ends."""
         state = attempt.state
         message = attempt.message
-        decided_ms = self._ports.clock.now_ms()
-        watch, settled, callbacks = Stopwatch(self._ports.clock, decided_ms), state, None
+        end: _End | None = None
         while True:
             now = self._ports.clock.now_ms()
             try:
-                if callbacks is None or watch.late(now):
-                    # Made anew when a look may have come to the minute that they were made for. With it goes the state:
-                    # a callback names the dead letter, whose name has the time of the end in it.
-                    watch, decided_ms = Stopwatch(self._ports.clock, now), now
+                # Made anew when a look may have come to the minute that the callbacks were made for.
+                if end is None or end.watch.late(now):
                     settled = self._after(message, state, outcome, started_ms, now)
-                    callbacks = await self._callbacks(message, settled, outcome, now)
-                await self._write_settled(message, settled, settle_condition(state), outcome, callbacks)
+                    watch = Stopwatch(self._ports.clock, now)
+                    end = _End(now, settled, watch, await self._callbacks(message, settled, outcome, now))
+                await self._write_settled(message, end.state, settle_condition(state), outcome, end.callbacks)
             except ConditionFailed as refused:
                 standing = State.from_item(refused.item)
                 if standing.token == state.token and standing.stop and not state.stop:
-                    state, callbacks = replace(state, stop=standing.stop), None
+                    state, end = replace(state, stop=standing.stop), None
                     continue
                 # Ours took effect and its answer was lost, or it was never ours: a bell too many does no harm.
                 if standing.phase is Phase.RETRY or standing.phase is Phase.CREATED:
                     await self._ring(message, max(0, standing.due_ms - now))
-                for one in callbacks or ():
+                for one in end.callbacks if end else ():
                     await self._acceptor.ring(one)
                 return None
             except (Busy, Unavailable):
@@ -287,12 +295,12 @@ class Deliverer:
                     raise
                 await self._ports.clock.sleep_ms(_SETTLE_PAUSE_MS)
                 continue
-            self._log.settled(message, settled, decided_ms)
-            for one in callbacks:
-                await self._acceptor.announce(one, watch)
-            if settled.phase is Phase.RETRY:
-                await self._ring(message, settled.due_ms - now)
-            return settled
+            self._log.settled(message, end.state, end.at_ms)
+            for one in end.callbacks:
+                await self._acceptor.announce(one, end.watch)
+            if end.state.phase is Phase.RETRY:
+                await self._ring(message, end.state.due_ms - now)
+            return end.state
 
     async def _callbacks(
         self, message: Message, settled: State, outcome: Answer | NoAnswer, now: int, *, attempted: bool = True

@@ -150,6 +150,6 @@ def _applied(function: Callable[..., float], *arguments: float) -> float:
     try:
         return float(function(*arguments))
     except OverflowError:
-        return math.inf if not any(math.isnan(one) for one in arguments) else math.nan
+        return math.inf
     except ValueError:
         return math.nan

@@ -31,9 +31,8 @@ class Place(NamedTuple):
 
 
 def make_message_id(place: Place, now_ms: int, random: Randomness) -> str:
-    coarse, rest = divmod(now_ms % 60_000, 62)
     drawn = random(_RANDOM_DIGITS).translate(_DIGIT_OF_BYTE).decode("ascii")
-    return f"{_start_of_id(*place)}{_PAIRS[coarse]}{_DIGITS[rest]}{drawn}"
+    return first_id(place, now_ms % 60_000) + drawn
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 from msgspec import Struct
 
-from waypost.core.destination import as_stored, split_control_keys
-from waypost.core.errors import BadRequest, shown
+from waypost.core.destination import as_stored
+from waypost.core.errors import BadRequest
 from waypost.core.ports import Item
+from waypost.core.query import END_OF_TIME, Query, as_number
 
 #: By a filter's name: the attribute of an entry that it asks. One that no entry has yet matches nothing.
 _FILTERS = {
@@ -22,20 +22,18 @@ _FILTERS = {
     "queueName": "queue",
     "label": "labels",
     "callerIp": "ip",
-    "callerIP": "ip",
     "flowControlKey": "flow",
     "messageId": "id",
     "responseStatus": "status",
     "api": "api",
 }
+_SPELT = {"callerIP": "callerIp"}
 _KNOWN = (*_FILTERS, "fromDate", "toDate", "dlqIds", "count", "order", "cursor")
 _MOST_A_PAGE = 100
 #: So many that one call has done with all of them.
 _MOST_IDS = 400
-_NUMBER = re.compile(r"[0-9]{1,20}")
 _CURSOR = re.compile(r"[0-9]{16,30}")
 _MS_DIGITS = 15
-_END_OF_TIME = 10**_MS_DIGITS - 1
 
 
 class Wanted(Struct, frozen=True):
@@ -43,7 +41,7 @@ class Wanted(Struct, frozen=True):
     values: Mapping[str, frozenset[str]] = {}
     #: When it failed, both inclusive.
     from_ms: int = 0
-    to_ms: int = _END_OF_TIME
+    to_ms: int = END_OF_TIME
     #: These and no others; None: any.
     ids: tuple[str, ...] | None = None
     count: int = _MOST_A_PAGE
@@ -64,31 +62,21 @@ class _Ids(Struct, rename="camel", forbid_unknown_fields=True):
     dlq_ids: list[str]
 
 
-def read_wanted(query: str, body: bytes = b"") -> Wanted:
-    """Raises BadRequest naming what can't be used. A name that is not known is never taken for no filter at all, which
-    would mean everything. `query` is the raw one; a body may name ids, too."""
-    given = _given(query)
-    values: dict[str, frozenset[str]] = {}
-    for name, attribute in _FILTERS.items():
-        if name in given:
-            values[attribute] = values.get(attribute, frozenset()) | _values(name, given[name])
-    order = _one(given, "order", "latestFirst")
-    if order not in ("latestFirst", "earliestFirst"):
-        raise BadRequest(f"order: {shown(order)} is no order, write latestFirst or earliestFirst")
-    count = _number(given, "count", _MOST_A_PAGE)
-    if count == 0:
-        raise BadRequest('count: "0" asks for nothing, write 1 or more')
-    cursor = _one(given, "cursor", "")
+def read_wanted(raw: str, body: bytes = b"") -> Wanted:
+    """Raises BadRequest naming what can't be used. `raw` is the query; a body may name ids, too."""
+    query = Query(raw, _KNOWN, "dead letters", _SPELT)
+    cursor = query.one("cursor")
     if cursor and not _CURSOR.fullmatch(cursor):
-        raise BadRequest(f"cursor: {shown(cursor)} is none that was given out, leave it out to begin anew")
-    ids = _ids(given.get("dlqIds"), body)
+        raise query.bad_cursor()
+    count = query.count(_MOST_A_PAGE)
+    ids = _ids(query, body)
     return Wanted(
-        values=values,
-        from_ms=min(_number(given, "fromDate", 0), _END_OF_TIME),
-        to_ms=min(_number(given, "toDate", _END_OF_TIME), _END_OF_TIME),
+        values={attribute: _values(name, query.all(name)) for name, attribute in _FILTERS.items() if name in query},
+        from_ms=query.time("fromDate", 0),
+        to_ms=query.time("toDate", END_OF_TIME),
         ids=ids,
-        count=min(count, _MOST_A_PAGE) if ids is None else len(ids),
-        newest_first=order == "latestFirst",
+        count=count if ids is None else len(ids),
+        newest_first=query.newest_first,
         after=f"{cursor[:_MS_DIGITS]}-{cursor[_MS_DIGITS:]}" if cursor else "",
     )
 
@@ -98,32 +86,19 @@ def cursor_at(sort_key: str) -> str:
     return sort_key.replace("-", "")
 
 
-def _given(query: str) -> dict[str, list[str]]:
-    given: dict[str, list[str]] = {}
-    for name, value in parse_qsl(split_control_keys(query)[0], keep_blank_values=True):
-        if name not in _KNOWN:
-            raise BadRequest(f"{shown(name)} is no filter of dead letters, the filters are {', '.join(_KNOWN)}")
-        if name == "cursor" and not value:
-            continue
-        if not value:
-            raise BadRequest(f"{name} is empty, give it a value or leave it out")
-        given.setdefault(name, []).append(value)
-    return given
-
-
 def _values(name: str, texts: Sequence[str]) -> frozenset[str]:
     if name == "responseStatus":
-        return frozenset([str(_as_number(name, text)) for text in texts])
+        return frozenset([str(as_number(name, text)) for text in texts])
     if name == "url":
         return frozenset([as_stored(text) for text in texts])
     return frozenset(texts)
 
 
-def _ids(texts: Sequence[str] | None, body: bytes) -> tuple[str, ...] | None:
+def _ids(query: Query, body: bytes) -> tuple[str, ...] | None:
     """None: none were asked for. An empty list asks for nothing, as whoever deletes what was selected means it."""
-    if texts is None and not body.strip():
+    if "dlqIds" not in query and not body.strip():
         return None
-    named = [one.strip() for text in texts or () for one in text.split(",")]
+    named = [one.strip() for text in query.all("dlqIds") for one in text.split(",")]
     if not all(named):
         raise BadRequest("dlqIds names an empty id, leave it out")
     if body.strip():
@@ -137,23 +112,6 @@ def _ids(texts: Sequence[str] | None, body: bytes) -> tuple[str, ...] | None:
     if len(found) > _MOST_IDS:
         raise BadRequest(f"dlqIds names {len(found)} entries, the limit is {_MOST_IDS} at once; name fewer")
     return found
-
-
-def _one(given: Mapping[str, Sequence[str]], name: str, default: str) -> str:
-    texts = given.get(name, (default,))
-    if len(set(texts)) > 1:
-        raise BadRequest(f"{name} is given twice, as {shown(texts[0])} and {shown(texts[1])}; give it once")
-    return texts[0]
-
-
-def _number(given: Mapping[str, Sequence[str]], name: str, default: int) -> int:
-    return _as_number(name, _one(given, name, str(default)))
-
-
-def _as_number(name: str, text: str) -> int:
-    if not _NUMBER.fullmatch(text):
-        raise BadRequest(f"{name}: {shown(text)} is no whole number")
-    return int(text)
 
 
 def _texts(value: Any) -> Sequence[str]:

@@ -114,12 +114,15 @@ class _Given:
         return _Given(found, self._in_headers, self._prefix + prefix[len(_OURS_BEGIN) :])
 
     def spelt(self, name: str) -> str:
-        whole = self._prefix + name[len(_OURS_BEGIN) :] if name.startswith(_OURS_BEGIN) else name
+        whole = self._whole(name) if name.startswith(_OURS_BEGIN) else name
         return canonical(whole) if whole in self._in_headers else whole
 
     def behind_prefix(self, name: str) -> str:
         """How a caller writes this setting, whose name begins with `upstash-`."""
-        return canonical(self._prefix + name[len(_OURS_BEGIN) :])
+        return canonical(self._whole(name))
+
+    def _whole(self, name: str) -> str:
+        return self._prefix + name[len(_OURS_BEGIN) :]
 
     def bad(self, name: str, what: str) -> BadRequest:
         return BadRequest(f"{self.spelt(name)}: {shown(self.values[name])} {what}")

@@ -1,0 +1,79 @@
+"""What a list is asked for: names and values of a query, checked. Lists of dead letters and of logs are asked alike."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from urllib.parse import parse_qsl
+
+from waypost.core.destination import split_control_keys
+from waypost.core.errors import BadRequest, shown
+
+#: In milliseconds, as all times; whatever lies beyond is as good.
+END_OF_TIME = 10**14
+_NUMBER = re.compile(r"[0-9]{1,20}")
+_ORDERS = ("latestFirst", "earliestFirst")
+
+
+class Query:
+    def __init__(self, raw: str, known: Collection[str], of: str, spelt: Mapping[str, str]) -> None:
+        """`of`: what is listed, for errors. `spelt`: other spellings of known names.
+
+        Raises BadRequest for a name that is not known, which must not be taken for no filter at all: that would mean
+        everything.
+        """
+        self._values: dict[str, list[str]] = {}
+        for given, value in parse_qsl(split_control_keys(raw)[0], keep_blank_values=True):
+            name = spelt.get(given, given)
+            if name not in known:
+                raise BadRequest(f"{shown(given)} is no filter of {of}, the filters are {', '.join(known)}")
+            if name == "cursor" and not value:
+                continue
+            if not value:
+                raise BadRequest(f"{given} is empty, give it a value or leave it out")
+            self._values.setdefault(name, []).append(value)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+    def all(self, name: str) -> Sequence[str]:
+        return self._values.get(name, ())
+
+    def one(self, name: str, default: str = "") -> str:
+        texts = self.all(name) or (default,)
+        if len(set(texts)) > 1:
+            raise BadRequest(f"{name} is given twice, as {shown(texts[0])} and {shown(texts[1])}; give it once")
+        return texts[0]
+
+    def time(self, name: str, default: int) -> int:
+        text = self.one(name, str(default))
+        return min(as_number(name, text, "a time in milliseconds since 1970"), END_OF_TIME)
+
+    def count(self, most: int) -> int:
+        what = "a number, 1 or more"
+        text = self.one("count", str(most))
+        count = as_number("count", text, what)
+        if not count:
+            raise _unusable("count", text, what)
+        return min(count, most)
+
+    @property
+    def newest_first(self) -> bool:
+        order = self.one("order", _ORDERS[0])
+        if order not in _ORDERS:
+            raise BadRequest(f"order: {shown(order)} is no order, write {' or '.join(_ORDERS)}")
+        return order == _ORDERS[0]
+
+    def bad_cursor(self) -> BadRequest:
+        cursor = self.one("cursor")
+        return BadRequest(f"cursor: {shown(cursor)} is none that was given out, leave it out to begin anew")
+
+
+def as_number(name: str, text: str, what: str = "a whole number") -> int:
+    if not _NUMBER.fullmatch(text):
+        raise _unusable(name, text, what)
+    return int(text)
+
+
+def _unusable(name: str, text: str, what: str) -> BadRequest:
+    return BadRequest(f"{name}: {shown(text)} can't be used, write {what}")
