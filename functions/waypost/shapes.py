@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from waypost.core.callback import hidden_of_callback, listed
+from waypost.core.callback import hidden_of_callback, listed, named_via
 from waypost.core.dead_letters import Letter
 from waypost.core.event import Event, Failure
 from waypost.core.message import Message, Phase, State
@@ -54,6 +54,7 @@ def event_shape(event: Event, accepted: Mapping[str, Any]) -> dict[str, Any]:
         "state": event.state,
         "url": source.url,
         "callerIP": source.caller_ip,
+        **named_via(source.via),
     }
     if source.labels:
         shape |= {"label": source.labels[0], "labels": list(source.labels)}
@@ -103,6 +104,7 @@ def described(message: Message, body: bytes | None) -> dict[str, Any]:
         "header": shown_headers(terms.headers, terms.redacted),
         "callerIP": message.caller_ip,
         "timeout": terms.timeout_ms,
+        **named_via(message.via),
     }
     if body is not None:
         shape |= shown_body("body", "bodyBase64", body, terms.redacted)
