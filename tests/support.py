@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from waypost.call import Call, Reply
+from waypost.call import Call, Limit, ReadBody, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
@@ -66,8 +66,8 @@ class FakeSender:
         return self.answers.pop(0) if self.answers else Answer(200, (), b"")
 
 
-def given_body(body: bytes) -> Callable[[], Coroutine[Any, Any, bytes]]:
-    async def read() -> bytes:
+def given_body(body: bytes) -> ReadBody:
+    async def read(limit: Limit | None = None) -> bytes:
         return body
 
     return read
