@@ -12,7 +12,21 @@ from waypost.call import Call, Limit, ReadBody, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
-from waypost.core.ports import Answer, Bell, NoAnswer, Outgoing, Ports
+from waypost.core.ports import (
+    Answer,
+    Bell,
+    Busy,
+    Delete,
+    Item,
+    Key,
+    NoAnswer,
+    Outgoing,
+    Page,
+    Ports,
+    Put,
+    Table,
+    Write,
+)
 from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.blobs import FolderBlobs
 from waypost.engines.embedded.sqlite import SqliteStore
@@ -54,6 +68,38 @@ class Rung:
         return 0
 
 
+class FailingTable:
+    """The table, but that what a test names can't be written while `busy` says so."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self.busy: Callable[[Write], bool] = lambda one: False
+
+    async def write(self, one: Write, *, relaxed: bool = False) -> Item | None:
+        if self.busy(one):
+            raise Busy("simulated")
+        return await self._table.write(one, relaxed=relaxed)
+
+    async def write_many(self, writes: Sequence[Put | Delete]) -> None:
+        """As DynamoDB does it: the others are written."""
+        whole = [one for one in writes if not self.busy(one)]
+        await self._table.write_many(whole)
+        if len(whole) < len(writes):
+            raise Busy("simulated: a part is left undone")
+
+    async def write_together(self, writes: Sequence[Write]) -> None:
+        await self._table.write_together(writes)
+
+    async def get(self, key: Key) -> Item | None:
+        return await self._table.get(key)
+
+    async def get_many(self, keys: Sequence[Key]) -> list[Item | None]:
+        return await self._table.get_many(keys)
+
+    async def query(self, pk: str, **how: Any) -> Page:
+        return await self._table.query(pk, **how)
+
+
 class FakeSender:
     """Answers with what `answers` gives, in turn, then 200; keeps what was sent."""
 
@@ -80,7 +126,7 @@ class Desk:
         self.store = SqliteStore(folder / "waypost.db")
         self.clock, self.rung, self.sender = FakeClock(), Rung(), FakeSender()
         self.blobs = FolderBlobs(folder / "blobs")
-        self.table = EmbeddedTable(self.store, strict=True)
+        self.table = FailingTable(EmbeddedTable(self.store, strict=True))
         self.ports = Ports(self.table, self.rung, self.blobs, self.sender, self.clock, random.Random(1).randbytes)
         self.policy = policy or Policy()
         self.service = assemble(
