@@ -18,13 +18,10 @@ from waypost.core.ports import (
     Busy,
     Delete,
     Item,
-    Key,
     NoAnswer,
     Outgoing,
-    Page,
     Ports,
     Put,
-    Table,
     Write,
 )
 from waypost.core.signing import SigningKeys
@@ -68,36 +65,24 @@ class Rung:
         return 0
 
 
-class FailingTable:
-    """The table, but that what a test names can't be written while `busy` says so."""
+class FailingTable(EmbeddedTable):
+    """What `busy` says of a write can't be written."""
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    def __init__(self, store: SqliteStore) -> None:
+        super().__init__(store, strict=True)
         self.busy: Callable[[Write], bool] = lambda one: False
 
     async def write(self, one: Write, *, relaxed: bool = False) -> Item | None:
         if self.busy(one):
             raise Busy("simulated")
-        return await self._table.write(one, relaxed=relaxed)
+        return await super().write(one, relaxed=relaxed)
 
     async def write_many(self, writes: Sequence[Put | Delete]) -> None:
         """As DynamoDB does it: the others are written."""
         whole = [one for one in writes if not self.busy(one)]
-        await self._table.write_many(whole)
+        await super().write_many(whole)
         if len(whole) < len(writes):
             raise Busy("simulated: a part is left undone")
-
-    async def write_together(self, writes: Sequence[Write]) -> None:
-        await self._table.write_together(writes)
-
-    async def get(self, key: Key) -> Item | None:
-        return await self._table.get(key)
-
-    async def get_many(self, keys: Sequence[Key]) -> list[Item | None]:
-        return await self._table.get_many(keys)
-
-    async def query(self, pk: str, **how: Any) -> Page:
-        return await self._table.query(pk, **how)
 
 
 class FakeSender:
@@ -126,7 +111,7 @@ class Desk:
         self.store = SqliteStore(folder / "waypost.db")
         self.clock, self.rung, self.sender = FakeClock(), Rung(), FakeSender()
         self.blobs = FolderBlobs(folder / "blobs")
-        self.table = FailingTable(EmbeddedTable(self.store, strict=True))
+        self.table = FailingTable(self.store)
         self.ports = Ports(self.table, self.rung, self.blobs, self.sender, self.clock, random.Random(1).randbytes)
         self.policy = policy or Policy()
         self.service = assemble(
