@@ -24,8 +24,8 @@ _DELIVER = (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"))
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "api": (
-        (*_ITEMS, *_PAGES, "dynamodb:DeleteItem"),
-        ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"),
+        (*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem", "dynamodb:DeleteItem"),
+        ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "cursor"),
     ),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,

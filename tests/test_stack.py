@@ -34,7 +34,8 @@ _MAY = {
         *_ITEMS,
         *_PAGES,
         *_LOGS,
-        *("dynamodb:DeleteItem", *_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
+        *("dynamodb:BatchWriteItem", "dynamodb:DeleteItem"),
+        *(*_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
     ],
     "deliver": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"],
     "deliver-slow": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"],
@@ -51,7 +52,7 @@ _MAY = {
 _DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"]
 #: The partitions of the table that each may touch.
 _PARTITIONS = {
-    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"],
+    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "cursor"],
     "deliver": _DELIVER_PARTITIONS,
     "deliver-slow": _DELIVER_PARTITIONS,
     "tick": ["m#*", "due#*", "*#log#*", "cursor"],
