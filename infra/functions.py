@@ -27,8 +27,8 @@ _DELIVER = (
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "api": (
-        (*_ITEMS, *_PAGES, "dynamodb:DeleteItem"),
-        ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "*#log#*", "*#orders", "cursor"),
+        (*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem", "dynamodb:DeleteItem"),
+        ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "*#orders", "cursor"),
     ),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,

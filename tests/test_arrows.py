@@ -33,7 +33,7 @@ _CORE_MAY = {
     "urllib",
     "zlib",
     "ast",
-    "asyncio",  # `gather` alone: to ask for several partitions at once
+    "asyncio",  # `gather` alone: to ask for several things at once
     "waypost",
 }
 #: What an engine may import of the core: what it is asked for, and two that need nothing of the rest.

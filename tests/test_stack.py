@@ -35,7 +35,8 @@ _MAY = {
         *_ITEMS,
         *_PAGES,
         *_LOGS,
-        *("dynamodb:DeleteItem", *_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
+        *("dynamodb:BatchWriteItem", "dynamodb:DeleteItem"),
+        *(*_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
     ],
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,
@@ -52,7 +53,7 @@ _MAY = {
 _DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "*#orders", "cursor"]
 #: The partitions of the table that each may touch.
 _PARTITIONS = {
-    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "*#log#*", "*#orders", "cursor"],
+    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "*#orders", "cursor"],
     "deliver": _DELIVER_PARTITIONS,
     "deliver-slow": _DELIVER_PARTITIONS,
     "tick": ["m#*", "due#*", "*#log#*", "*#orders", "cursor"],

@@ -9,23 +9,26 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from waypost.batch_routes import BatchRoutes
 from waypost.call import Call, Reply
 from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.body import load_body
 from waypost.core.cancel import Canceller
 from waypost.core.cancel_request import read_cancel
 from waypost.core.dead_letters import DeadLetters
-from waypost.core.destination import read_destination, split_control_keys
+from waypost.core.destination import is_group_name, read_destination, split_control_keys
 from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch, Unauthorized, shown
+from waypost.core.groups import Groups
 from waypost.core.guard import Guard
 from waypost.core.messages import Messages
-from waypost.core.policy import Policy
+from waypost.core.policy import Policy, body_too_large
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
+from waypost.group_routes import GroupRoutes
 from waypost.letter_routes import LetterRoutes
 from waypost.logs import Logs
-from waypost.shapes import message_shape
+from waypost.shapes import message_shape, outcome_shape
 
 _log = logging.getLogger("waypost.api")
 
@@ -69,6 +72,9 @@ class Api:
         self._messages = messages
         self._canceller = canceller
         self.letters = LetterRoutes(ports, policy, dead_letters, guard)
+        groups = Groups(ports)
+        self.groups = GroupRoutes(policy, groups, guard)
+        self.batches = BatchRoutes(ports, policy, publisher, groups, guard)
         self._logs = Logs(ports, policy, self._messages)
         self._keys = keys
         self._guard = guard
@@ -138,6 +144,8 @@ class Api:
     # Handlers --------------------------------------------------------------------------------------------------------
 
     async def publish(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        if is_group_name(name := unquote(match["destination"])):
+            return await self.batches.publish_to_group(call, account, name)
         url, ours = read_destination(match["destination"], call.query, self._guard)
         body = await call.read_body()
         if len(body) > self._policy.max_body:
@@ -154,9 +162,10 @@ class Api:
             now_ms=self._ports.clock.now_ms(),
         )
         accepted = await self._publisher.publish(request)
-        if accepted.deduplicated:
-            return Reply(202, {"messageId": accepted.message_id, "deduplicated": True})
-        return Reply(201, {"messageId": accepted.message_id})
+        return Reply(202 if accepted.deduplicated else 201, outcome_shape(accepted))
+
+    async def publish_batch(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        return await self.batches.batch(call, account)
 
     async def get_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         message_id = unquote(match["id"])
@@ -208,19 +217,16 @@ class _NotAllowed(Exception):
         self.allow = allow
 
 
-def body_too_large(policy: Policy) -> str:
-    return (
-        f"quota maxMessageSize exceeded, current limit: {policy.max_body} (the body is larger than so many bytes;"
-        f" the setting {policy.setting('max_body')} changes the limit)"
-    )
-
-
 def _route(method: str, pattern: str, handle: _Handler | None = None) -> Route:
     return Route(method, re.compile(pattern, re.DOTALL), handle)
 
 
 def _of_letters(handle: Callable[[LetterRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
     return lambda api, call, account, match: handle(api.letters, call, account, match)
+
+
+def _of_groups(handle: Callable[[GroupRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
+    return lambda api, call, account, match: handle(api.groups, call, account, match)
 
 
 def _not_served(methods: str, pattern: str) -> list[Route]:
@@ -247,11 +253,16 @@ ROUTES: Sequence[Route] = [
     _route("GET", r"/v2/(?P<name>events|logs)", Api.list_events),
     _route("GET", r"/v2/keys", Api.get_keys),
     _route("POST", r"/v2/keys/rotate", Api.rotate_keys),
+    _route("POST", r"/v2/batch", Api.publish_batch),
+    _route("GET", r"/v2/topics", _of_groups(GroupRoutes.list_all)),
+    _route("GET", rf"/v2/topics/(?P<name>{_SEGMENT})", _of_groups(GroupRoutes.get)),
+    _route("PATCH", rf"/v2/topics/(?P<name>{_SEGMENT})", _of_groups(GroupRoutes.set_headers)),
+    _route("DELETE", rf"/v2/topics/(?P<name>{_SEGMENT})", _of_groups(GroupRoutes.delete)),
+    _route("POST", rf"/v2/topics/(?P<name>{_SEGMENT})/endpoints", _of_groups(GroupRoutes.upsert)),
+    _route("DELETE", rf"/v2/topics/(?P<name>{_SEGMENT})/endpoints", _of_groups(GroupRoutes.remove)),
     *_not_served("POST", r"/v2/enqueue/.+"),
-    *_not_served("POST", r"/v2/batch"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
     *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
-    *_not_served("GET POST PATCH DELETE", r"/v2/topics(/.+)?"),
     *_not_served("GET POST", r"/v2/flowControl(/.+)?"),
     *_not_served("GET", r"/v2/globalParallelism"),
     *_not_served("GET POST DELETE PUT PATCH", r"/v2/(workflows|trigger|wait|notify|waiters)(/.*)?"),

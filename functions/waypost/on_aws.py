@@ -35,6 +35,8 @@ _ACCOUNT = "main"
 _SHARDS = 32
 #: DynamoDB's writes are paid by the kilobyte.
 _COMPRESS_FROM = 512
+#: A function is handed 6 MB, in which a batch's bodies are quoted.
+_MAX_BATCH = 4_000_000
 _THREADS = 16
 #: The token is read again when it is so old, and after so long when a caller has another.
 _TOKEN_S = 60.0
@@ -82,7 +84,14 @@ class Function:
         self._runner = asyncio.Runner()
         self._stage = environment.get("WAYPOST_STAGE", "dev")
         self.log = _logger(environment.get("WAYPOST_FUNCTION", "waypost"))
-        self.policy = replace(read_policy(environment), shards=_SHARDS, compress_from=_COMPRESS_FROM, fresh=0)
+        policy = read_policy(environment)
+        self.policy = replace(
+            policy,
+            shards=_SHARDS,
+            compress_from=_COMPRESS_FROM,
+            fresh=0,
+            max_batch=min(policy.max_batch, _MAX_BATCH),
+        )
         guard = Guard(read_networks(environment), never=_runtime_api(environment))
         threads = ThreadPoolExecutor(_THREADS, "aws")
         self.sender = HttpSender(guard)

@@ -191,6 +191,39 @@ async def a_batch(history: History) -> None:
     await asyncio.sleep(20)
 
 
+async def batched(history: History) -> None:
+    """Four messages of which two are one. Whoever publishes them may die anywhere; a client that is not sure that all
+    are accepted asks again."""
+    specs = [Spec("a"), Spec("d", dedup="d"), Spec("e", dedup="e", delay_s=20, size=9_000), Spec("d", dedup="d")]
+    while not await history.batch(*specs):
+        await asyncio.sleep(1)
+    await history.batch(*specs[1:])
+    await asyncio.sleep(25)
+
+
+async def batched_while_the_store_is_busy(history: History) -> None:
+    """What is struck then are the writes one by one."""
+    history.world.arm("_write_all", "busy")
+    await batched(history)
+
+
+async def batched_slowly(history: History) -> None:
+    """For so long that the look may have passed: each message gets a reminder."""
+    history.world.arm("_write_all", "freeze_before")
+    await batched(history)
+
+
+async def to_a_group(history: History) -> None:
+    """Likewise for the messages to a group, which has one more endpoint by the second time."""
+    await history.make_group("g", 2)
+    spec = Spec("d", dedup="d")
+    while not await history.publish_to_group("g", spec):
+        await asyncio.sleep(1)
+    await history.make_group("g", 3)
+    await history.publish_to_group("g", spec)
+    await asyncio.sleep(5)
+
+
 async def called_back(history: History) -> None:
     told = await history.publish(Spec("a", fails=1, callbacks=True))
     if told:
@@ -287,6 +320,10 @@ _ALL = _named(
     store_busy_at_the_settle,
     store_busy_before_the_request,
     frozen_beyond_the_lease,
+    batched,
+    batched_while_the_store_is_busy,
+    batched_slowly,
+    to_a_group,
     called_back,
     called_back_about_the_end,
     revived,

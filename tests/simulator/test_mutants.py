@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,8 @@ from waypost.core import accept, cancel, dead_letters, deliver, look, order, pub
 from waypost.core.cursor import move_cursor
 from waypost.core.deliver import Attempt, Deliverer
 from waypost.core.look import Look
-from waypost.core.ports import Delete, Key, Present, Put
+from waypost.core.message import Message
+from waypost.core.ports import Busy, Delete, Key, Present, Put, Unavailable
 from waypost.engines.embedded.table import EmbeddedTable
 
 MODES = pytest.mark.parametrize("mode", ["fleet", "cloud"])
@@ -37,6 +39,16 @@ def test_a_dedup_loser_that_does_not_help(monkeypatch: pytest.MonkeyPatch, mode:
 
     monkeypatch.setattr(publish.Publisher, "_help", nothing)
     assert objections(mode, "dedup")
+
+
+def test_a_batch_whose_messages_count_as_stored_although_the_store_was_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hope(self: publish.Publisher, messages: list[Message], watch: object) -> dict[str, object]:
+        with contextlib.suppress(Busy, Unavailable):
+            await self._ports.table.write_many([Put(one.to_item()) for one in messages])
+        return {}
+
+    monkeypatch.setattr(publish.Publisher, "_write_all", hope)
+    assert objections("cloud", "batched")
 
 
 @MODES

@@ -34,7 +34,7 @@ from waypost.core.event import (
     source_of,
 )
 from waypost.core.ids import Place, first_id
-from waypost.core.message import partition_of
+from waypost.core.message import Via, partition_of
 from waypost.core.messages import Messages
 from waypost.core.policy import DAY, MINUTE, Policy
 from waypost.core.ports import Item, Ports
@@ -333,7 +333,7 @@ class _Creations:
 
     def _fitting(self, messages: Sequence[Item]) -> Iterator[Event]:
         for item in messages:
-            source = Source(item["id"], item["url"], item.get("labels", ()), item["ip"])
+            source = Source(item["id"], item["url"], item.get("labels", ()), item["ip"], Via.from_item(item))
             position = Position(item["created"], RANKS[CREATED], item["id"])
             if item["ttl"] * 1000 > self._now and self._window.holds(position) and self._window.sought.fits(source):
                 yield Event(position, source)

@@ -24,12 +24,12 @@ _FIELDS: Mapping[str, Callable[[Source], Sequence[str]]] = {
     "path": lambda source: (urlsplit(source.url).path or "/",),
     "label": lambda source: source.labels,
     "callerIp": lambda source: (source.caller_ip,),
+    "topicName": lambda source: (source.via.topic,),
+    "api": lambda source: (source.via.api,),
     # No message has one of these yet.
-    "topicName": lambda source: (),
     "queueName": lambda source: (),
     "scheduleId": lambda source: (),
     "flowControlKey": lambda source: (),
-    "api": lambda source: (),
 }
 SOURCE_FILTERS = tuple(_FIELDS)
 #: How a filter's value is written to compare with what is stored.
