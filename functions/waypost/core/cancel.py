@@ -21,7 +21,7 @@ from waypost.core.pending import Pending, in_minute, named
 from waypost.core.policy import MINUTE, SECOND, Policy
 from waypost.core.ports import Bell, Busy, Change, ConditionFailed, Delete, Ports, Present, Unavailable
 from waypost.core.reminder import due_partition, reminder
-from waypost.core.together import together
+from waypost.core.some_at_once import some_at_once
 
 #: The caller waits this long for an order to be carried out; what is left then follows.
 _ANSWER_MS = 2 * SECOND
@@ -29,8 +29,8 @@ _ANSWER_MS = 2 * SECOND
 _SOME_MS = 20 * SECOND
 #: A bell's hearer goes on for so long, then rings again: others wait for him.
 _TURN_MS = 20 * SECOND
-_SHARDS_AT_ONCE = 8
-_IDS_AT_ONCE = 32
+#: A page's messages are stopped all at once: one after the other, each would wait for a commit of its own.
+_PAGE = 100
 
 
 class Cancelled(Struct, frozen=True):
@@ -51,12 +51,8 @@ class Canceller:
 
     async def by_ids(self, account: str, ids: Sequence[str]) -> Cancelled:
         """How many of them were cancelled: neither unknown nor ended before."""
-        count = 0
-        for start in range(0, len(ids), _IDS_AT_ONCE):
-            some = ids[start : start + _IDS_AT_ONCE]
-            done = await together(self._messages.cancel(account, one) for one in some)
-            count += sum(one is True for one in done)
-        return Cancelled(count)
+        done = await some_at_once(lambda one: self._messages.cancel(account, one), ids)
+        return Cancelled(sum(one is True for one in done))
 
     async def some(self, account: str, selection: Selection, most: int) -> Cancelled:
         """At most so many of those that fit, before this returns."""
@@ -122,9 +118,7 @@ class Canceller:
 
     async def _go_on(self, sweep: _Sweep, for_ms: int) -> None:
         until_ms = self._ports.clock.monotonic_ms() + for_ms
-        for start in range(0, self._policy.shards, _SHARDS_AT_ONCE):
-            some = range(start, min(start + _SHARDS_AT_ONCE, self._policy.shards))
-            await together(self._go_through(sweep, shard, until_ms) for shard in some)
+        await some_at_once(lambda shard: self._go_through(sweep, shard, until_ms), range(self._policy.shards))
 
     async def _go_through(self, sweep: _Sweep, shard: int, until_ms: int) -> None:
         """Page by page, until the shard is done, enough are cancelled or it is time."""
@@ -170,18 +164,16 @@ class Canceller:
 
     async def _cancel(self, sweep: _Sweep, pending: Sequence[Pending]) -> None:
         order = sweep.order
-        fitting: list[Pending] = []
-        for message, state in pending:
-            if message.account != order.account or not order.selection.holds(message):
-                continue
-            if not state.phase.final:
-                fitting.append((message, state))
-            elif state.phase is Phase.CANCELLED and state.ended_ms > order.selection.at_ms and sweep.most is None:
-                sweep.count += 1  # By whoever met it and knew of the order.
-        chosen = sweep.take(fitting)
-        done = await together(self._messages.stop(message, state) for message, state in chosen)
-        sweep.count += sum(done)
-        sweep.give_back(len(done) - sum(done))
+        fitting = [(m, state) for m, state in pending if m.account == order.account and order.selection.holds(m)]
+        open_ones = sweep.take([(m, state) for m, state in fitting if not state.phase.final])
+        in_the_way = await some_at_once(lambda one: self._messages.stop(*one), open_ones, _PAGE)
+        done = in_the_way.count(None)
+        sweep.give_back(len(open_ones) - done)
+        sweep.count += done
+        if sweep.most is None:
+            # Whoever was about to send one knew of the order, and was quicker.
+            others = [*filter(None, in_the_way), *(state for _, state in fitting if state.phase.final)]
+            sweep.count += sum(s.phase is Phase.CANCELLED and s.ended_ms > order.selection.at_ms for s in others)
 
 
 class _Sweep:

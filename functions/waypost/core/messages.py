@@ -45,13 +45,12 @@ class Messages:
         """True: no attempt starts after this; one under way is not broken off, and its success still counts.
         False: the message had ended, or been cancelled, before. None: there is no such message."""
         seen = await self.read(account, message_id)
-        return await self.stop(seen.message, seen.state) if seen else None
+        return await self.stop(seen.message, seen.state) is None if seen else None
 
-    async def stop(self, message: Message, state: State) -> bool:
-        """Cancels a message that is at hand. Its state may be an older one."""
-        while not state.phase.final:
-            if state.stop:
-                return False
+    async def stop(self, message: Message, state: State) -> State | None:
+        """Cancels a message that is at hand. Its state may be an older one. Returns the one that is in the way: the
+        message has ended, or been cancelled; None: there is none."""
+        while not (state.phase.final or state.stop):
             now = self._ports.clock.now_ms()
             try:
                 await self._ports.table.write(self._cancellation(message, state, now))
@@ -61,8 +60,8 @@ class Messages:
                 self._log.cancel_requested(message, now)
                 if state.phase is not Phase.ACTIVE:
                     self._log.canceled(message, now)
-                return True
-        return False
+                return None
+        return state
 
     async def retry(self, account: str, message_id: str) -> bool:
         """Makes a waiting message due at once. False: there is no such message. Raises Conflict where none waits."""

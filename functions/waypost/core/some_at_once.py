@@ -12,7 +12,7 @@ R = TypeVar("R")
 _AT_ONCE = 8
 
 
-async def some_at_once(do: Callable[[T], Awaitable[R]], items: Sequence[T]) -> list[R]:
+async def some_at_once(do: Callable[[T], Awaitable[R]], items: Sequence[T], at_once: int = _AT_ONCE) -> list[R]:
     """What it gives for each, in order. When it raises, nothing is under way any more."""
     found: dict[int, R] = {}
     waiting = iter(enumerate(items))
@@ -21,7 +21,7 @@ async def some_at_once(do: Callable[[T], Awaitable[R]], items: Sequence[T]) -> l
         for number, one in waiting:
             found[number] = await do(one)
 
-    ended = await asyncio.gather(*(work() for _ in range(min(_AT_ONCE, len(items)))), return_exceptions=True)
+    ended = await asyncio.gather(*(work() for _ in range(min(at_once, len(items)))), return_exceptions=True)
     for failed in ended:
         if failed is not None:
             raise failed

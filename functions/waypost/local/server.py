@@ -33,6 +33,8 @@ _TICK_S = 60
 _TICK_AGAIN_S = 1
 _EXPIRE_S = 3600
 _LOG_EVERY_S = 1
+#: How often it is seen whether much waits to be logged.
+_LOG_LOOKED_AT_S = 0.1
 #: Requests being answered at a stop may take this long.
 _ANSWERS_S = 2
 #: Attempts under way at a stop may take this long; those that do not end are made again after the next start.
@@ -113,8 +115,13 @@ async def _tick(service: Service, doorbell: HeapDoorbell, rings: int) -> None:
 
 
 async def _write_log(service: Service) -> None:
+    waited_s = 0.0
     while True:
-        await asyncio.sleep(_LOG_EVERY_S)
+        await asyncio.sleep(_LOG_LOOKED_AT_S)
+        waited_s += _LOG_LOOKED_AT_S
+        if waited_s < _LOG_EVERY_S and not service.log.is_much:
+            continue
+        waited_s = 0.0
         if left := await service.log.flush():
             _log.warning("events wait to be logged: %s", left)
 
