@@ -13,12 +13,13 @@ from waypost.batch_routes import BatchRoutes
 from waypost.call import Call, Reply
 from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.body import load_body
+from waypost.core.cancel import Canceller
+from waypost.core.cancel_request import read_cancel
 from waypost.core.dead_letters import DeadLetters
 from waypost.core.destination import is_group_name, read_destination, split_control_keys
 from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch, Unauthorized, shown
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
-from waypost.core.log import Log
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy, body_too_large
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
@@ -57,17 +58,19 @@ class Api:
         ports: Ports,
         policy: Policy,
         tokens: Tokens,
+        guard: Guard,
         publisher: Publisher,
+        messages: Messages,
+        canceller: Canceller,
         dead_letters: DeadLetters,
         keys: KeyStore,
-        guard: Guard,
-        log: Log,
     ):
         self._ports = ports
         self._policy = policy
         self._tokens = tokens
         self._publisher = publisher
-        self._messages = Messages(ports, policy, log)
+        self._messages = messages
+        self._canceller = canceller
         self.letters = LetterRoutes(ports, policy, dead_letters, guard)
         groups = Groups(ports)
         self.groups = GroupRoutes(policy, groups, guard)
@@ -180,6 +183,16 @@ class Api:
             raise NotFound(f"message {shown(message_id)} not found")
         return Reply(200, {"cancelled": int(cancelled)})
 
+    async def cancel_messages(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        wanted = read_cancel(call.query, await call.read_body(), self._ports.clock.now_ms())
+        if wanted.ids is not None:
+            cancelled = await self._canceller.by_ids(account, wanted.ids)
+        elif wanted.most is not None:
+            cancelled = await self._canceller.some(account, wanted.selection, wanted.most)
+        else:
+            cancelled = await self._canceller.all(account, wanted.selection)
+        return Reply(200, {"cancelled": cancelled.count, **({"more": True} if cancelled.more else {})})
+
     async def retry_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         message_id = unquote(match["id"])
         if not await self._messages.retry(account, message_id):
@@ -191,6 +204,10 @@ class Api:
 
     async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         keys = await self._keys.keys(account)
+        return Reply(200, {"current": keys.current, "next": keys.next})
+
+    async def rotate_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        keys = await self._keys.rotate(account)
         return Reply(200, {"current": keys.current, "next": keys.next})
 
 
@@ -225,6 +242,7 @@ ROUTES: Sequence[Route] = [
     _route("POST", r"/v2/publish/(?P<destination>.*)", Api.publish),
     _route("GET", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.get_message),
     _route("DELETE", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.cancel_message),
+    _route("DELETE", r"/v2/messages", Api.cancel_messages),
     _route("POST", rf"/v2/messages/(?P<id>{_SEGMENT})/retry", Api.retry_message),
     _route("GET", r"/v2/dlq", _of_letters(LetterRoutes.list_some)),
     _route("DELETE", r"/v2/dlq", _of_letters(LetterRoutes.delete_some)),
@@ -234,6 +252,7 @@ ROUTES: Sequence[Route] = [
     _route("POST", rf"/v2/dlq/retry/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.retry)),
     _route("GET", r"/v2/(?P<name>events|logs)", Api.list_events),
     _route("GET", r"/v2/keys", Api.get_keys),
+    _route("POST", r"/v2/keys/rotate", Api.rotate_keys),
     _route("POST", r"/v2/batch", Api.publish_batch),
     _route("GET", r"/v2/topics", _of_groups(GroupRoutes.list_all)),
     _route("GET", rf"/v2/topics/(?P<name>{_SEGMENT})", _of_groups(GroupRoutes.get)),
@@ -242,10 +261,8 @@ ROUTES: Sequence[Route] = [
     _route("POST", rf"/v2/topics/(?P<name>{_SEGMENT})/endpoints", _of_groups(GroupRoutes.upsert)),
     _route("DELETE", rf"/v2/topics/(?P<name>{_SEGMENT})/endpoints", _of_groups(GroupRoutes.remove)),
     *_not_served("POST", r"/v2/enqueue/.+"),
-    *_not_served("DELETE", r"/v2/messages"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
     *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
-    *_not_served("POST", r"/v2/keys/rotate"),
     *_not_served("GET POST", r"/v2/flowControl(/.+)?"),
     *_not_served("GET", r"/v2/globalParallelism"),
     *_not_served("GET POST DELETE PUT PATCH", r"/v2/(workflows|trigger|wait|notify|waiters)(/.*)?"),

@@ -17,7 +17,7 @@ from waypost.core.policy import Policy, batch_too_large, body_too_large
 from waypost.core.ports import Ports
 from waypost.core.publish import Accepted, Publisher
 from waypost.core.settings import headers_of_json, read_settings, with_defaults
-from waypost.core.some_at_once import some_at_once
+from waypost.core.together import some_at_once
 from waypost.shapes import outcome_shape
 
 _Headers = Sequence[tuple[str, str]]

@@ -71,6 +71,15 @@ class Cancelled:
 
 
 @dataclass
+class Ordered:
+    """One cancel of all messages."""
+
+    asked_ms: int
+    #: None: no answer came, so it may have been done or not.
+    answered_ms: int | None = None
+
+
+@dataclass
 class Revived:
     """One dead letter that operators retried. `answers` are what those of them heard who were answered."""
 
@@ -83,6 +92,7 @@ class History:
     world: World
     told: list[Told] = field(default_factory=list)
     cancelled: list[Cancelled] = field(default_factory=list)
+    ordered: list[Ordered] = field(default_factory=list)
     revived: list[Revived] = field(default_factory=list)
     final: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
@@ -147,6 +157,15 @@ class History:
             self.cancelled.append(Cancelled(message_id, self.world.clock.monotonic_ms(), reply.content["cancelled"]))
         elif reply and reply.status != 503:
             self.wrong.append(f"cancel of an accepted message answered {reply.status} {reply.content}")
+
+    async def cancel_all(self) -> None:
+        ordered = Ordered(self.world.clock.monotonic_ms())
+        self.ordered.append(ordered)
+        reply = await self.world.ask("DELETE", "/v2/messages")
+        if reply and reply.status == 200:
+            ordered.answered_ms = self.world.clock.monotonic_ms()
+        elif reply and reply.status != 503:
+            self.wrong.append(f"a cancel of all answered {reply.status} {reply.content}")
 
     async def hurry(self, message_id: str) -> None:
         """Makes a waiting message due at once."""
@@ -233,6 +252,8 @@ class History:
             wrong += self._check_revived(revived)
         wrong += self._check_lateness()
         wrong += self._check_cancels(crashes, stepped)
+        for ordered in self.ordered:
+            wrong += self._check_ordered(ordered, crashes, stepped)
         for arrival in self.world.arrivals:
             wrong += self._check_request(arrival)
         return sorted(set(wrong))
@@ -250,6 +271,7 @@ class History:
         if (
             state == "CANCELED"
             and all(c.message_id != told.message_id for c in self.cancelled)
+            and not any(told.asked_ms <= (o.answered_ms or told.asked_ms) for o in self.ordered)
             and not (crashes or lost_answers)
         ):
             wrong.append(f"{told.message_id} is CANCELED but nobody asked for it")
@@ -338,6 +360,24 @@ class History:
                 wrong.append(f"{cancel.message_id} was cancelled, and {len(after)} attempts began after the answer")
             if cancel.count and self.final.get(cancel.message_id) == "FAILED":
                 wrong.append(f"{cancel.message_id} was cancelled and is FAILED")
+        return wrong
+
+    def _check_ordered(self, ordered: Ordered, crashes: int, stepped: bool) -> list[str]:
+        """Whatever was accepted before is not begun after the answer, and ends unless it had begun."""
+        wrong: list[str] = []
+        answered = ordered.answered_ms
+        if answered is None or stepped:
+            return wrong
+        for told in self.told:
+            if told.answered_ms > ordered.asked_ms:
+                continue
+            after = [a for a in self.world.arrivals if a.message_id == told.message_id and a.at_ms > answered]
+            early = answered < told.asked_ms + told.spec.delay_s * 1000 and not told.spec.dedup
+            state = self.final.get(told.message_id)
+            if len(after) > (0 if early else 1 + crashes):
+                wrong.append(f"all were cancelled, and {told.message_id} was attempted {len(after)} times afterwards")
+            if (early and state != "CANCELED") or (after and state == "FAILED"):
+                wrong.append(f"all were cancelled, and {told.message_id} is {state}")
         return wrong
 
     def _check_request(self, arrival: Any) -> list[str]:

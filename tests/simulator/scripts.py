@@ -255,6 +255,39 @@ async def hurried(history: History) -> None:
         await asyncio.sleep(5)
 
 
+async def all_cancelled(history: History) -> None:
+    """What waits, what waits for a retry, and what is published meanwhile."""
+    await together(history.publish(Spec("a", delay_s=20)), history.publish(Spec("b", fails=2)))
+    await asyncio.sleep(3)
+    await together(history.cancel_all(), history.publish(Spec("c", fails=1)))
+    await asyncio.sleep(25)
+
+
+async def all_cancelled_at_work(history: History) -> None:
+    await together(*(history.publish(Spec(tag, fails=1)) for tag in "ab"), history.cancel_all())
+    await asyncio.sleep(15)
+
+
+async def all_cancelled_long_after(history: History) -> None:
+    """The look has passed: reminders alone tell what is unfinished."""
+    await together(history.publish(Spec("a", delay_s=420)), history.publish(Spec("b", delay_s=2000)))
+    await asyncio.sleep(400)
+    await history.cancel_all()
+    await asyncio.sleep(30)
+
+
+async def ordered_off(history: History) -> None:
+    """The order gets no further, and its bell is lost: those who are about to send know of it all the same."""
+    await history.publish(Spec("a"))
+    for delay_s in (2, 3, 4, 30):
+        await history.publish(Spec(f"b{delay_s}", delay_s=delay_s))
+    await asyncio.sleep(1)
+    history.world.arm("api in_minute", "busy")
+    history.world.arm("Canceller._leave doorbell", "bells_lost")
+    await history.cancel_all()
+    await asyncio.sleep(40)
+
+
 def _named(*scripts: Script) -> dict[str, Script]:
     return {script.__name__: script for script in scripts}
 
@@ -295,6 +328,10 @@ _ALL = _named(
     called_back_about_the_end,
     revived,
     hurried,
+    all_cancelled,
+    all_cancelled_at_work,
+    all_cancelled_long_after,
+    ordered_off,
 )
 #: By mode.
 SCRIPTS: dict[str, dict[str, Script]] = {"machine": _ALL, "fleet": _ALL, "cloud": _ALL | _CLOUD}
@@ -334,9 +371,16 @@ def drawn(seed: int, messages: int = 20) -> Script:
             )
         )
 
+    async def cancel_all(history: History) -> None:
+        if ordered_s:
+            await asyncio.sleep(ordered_s)
+            await history.cancel_all()
+
+    ordered_s = rng.choice((0, 0, 0, rng.uniform(1, 200)))
+
     async def script(history: History) -> None:
         history.world.ticks = rng.choice(history.world.ticks_drawn)
-        await together(*(one(history, number) for number in range(messages)))
+        await together(*(one(history, number) for number in range(messages)), cancel_all(history))
 
     return script
 

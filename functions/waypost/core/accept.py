@@ -16,8 +16,8 @@ from waypost.core.message import DIRECT, Message, Via, life_ends_ms, partition_o
 from waypost.core.policy import Policy
 from waypost.core.ports import LONGEST_BELL_MS, Bell, Busy, Ports, Randomness, Unavailable
 from waypost.core.reminder import LOOK_AFTER_MS, Looked, Stopwatch, remind, reminder
-from waypost.core.some_at_once import some_at_once
 from waypost.core.terms import Terms
+from waypost.core.together import some_at_once
 
 
 class Request(Struct, frozen=True):

@@ -45,10 +45,13 @@ class Messages:
         """True: no attempt starts after this; one under way is not broken off, and its success still counts.
         False: the message had ended before. None: there is no such message."""
         seen = await self.read(account, message_id)
-        if seen is None:
-            return None
-        message, state = seen.message, seen.state
+        return await self.stop(seen.message, seen.state) if seen else None
+
+    async def stop(self, message: Message, state: State) -> bool:
+        """Cancels a message that is at hand. Its state may be an older one."""
         while not state.phase.final:
+            if state.stop:
+                return True
             now = self._ports.clock.now_ms()
             try:
                 await self._ports.table.write(self._cancellation(message, state, now))

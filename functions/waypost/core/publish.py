@@ -24,7 +24,7 @@ from waypost.core.ports import (
     Unavailable,
 )
 from waypost.core.reminder import Looked, Stopwatch
-from waypost.core.some_at_once import some_at_once
+from waypost.core.together import some_at_once
 
 T = TypeVar("T")
 
