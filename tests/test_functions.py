@@ -615,7 +615,7 @@ def logs(**query: str) -> dict[str, Any]:
     return dict(json.loads(answer["body"]))
 
 
-# The last, since others read what lies about ----------------------------------------------------------------------------
+# The last, since others read what lies about --------------------------------------------------------------------------
 
 
 def test_a_thousand_messages_at_once(world: World, sink: SinkProcess) -> None:

@@ -48,7 +48,7 @@ def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Serv
     keys, log, orders = KeyStore(ports, alone=bool(policy.boot)), Log(ports, policy), OpenOrders(ports)
     acceptor = Acceptor(ports, policy, looked, log)
     messages = Messages(ports, policy, log)
-    canceller = Canceller(ports, policy, messages, orders)
+    canceller = Canceller(ports, policy, messages, orders, log)
     errands = Errands({ORDER: canceller})
     return Service(
         api=Api(

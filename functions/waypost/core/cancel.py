@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from waypost.core.cursor import read_cursor
 from waypost.core.ids import Place, place_of, random_name
+from waypost.core.log import Log
 from waypost.core.message import Phase, parse_ref
 from waypost.core.messages import Messages
 from waypost.core.order import KNOWN_FOR_MS, ORDER, OpenOrders, Order, Reached, Selection, order_key, stored
@@ -41,11 +42,12 @@ class Cancelled(Struct, frozen=True):
 class Canceller:
     """Cancels many. As an errand: goes on with an order."""
 
-    def __init__(self, ports: Ports, policy: Policy, messages: Messages, orders: OpenOrders) -> None:
+    def __init__(self, ports: Ports, policy: Policy, messages: Messages, orders: OpenOrders, log: Log) -> None:
         self._ports = ports
         self._policy = policy
         self._messages = messages
         self._orders = orders
+        self._log = log
 
     async def by_ids(self, account: str, ids: Sequence[str]) -> Cancelled:
         """How many of them were cancelled: neither unknown nor ended before."""
@@ -140,6 +142,8 @@ class Canceller:
                     return
                 await self._cancel(sweep, pending)
                 sweep.reached[shard] = (number, last)
+                if self._log.is_much:
+                    await self._log.flush()
             sweep.reached[shard] = (number + 1, "")
 
     async def _of_minute(self, place: Place, after: str | None) -> AsyncIterator[tuple[Sequence[Pending], str]]:
