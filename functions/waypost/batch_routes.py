@@ -44,10 +44,10 @@ class BatchRoutes:
         outcomes = await self._publisher.publish_all(requests)
         failed = [one for one in outcomes if isinstance(one, NotStored)]
         if failed:
+            stored = len(outcomes) - len(failed)
             reason = (
-                f"the message store failed: {len(outcomes) - len(failed)} of {len(outcomes)} messages to URL group"
-                f" {shown(name)} were stored; try again, under a deduplication id if none may come twice"
-                f" ({failed[0].reason})"
+                f"{stored} of {len(outcomes)} messages to URL group {shown(name)} were stored; under a deduplication id"
+                f" a repeat stores none of them again ({failed[0].reason})"
             )
             return Reply(503, {"error": reason}, _TRY_AGAIN)
         return Reply(_status(outcomes), [_shape(*both) for both in zip(requests, outcomes, strict=True)])

@@ -42,7 +42,7 @@ class NotStored(Struct, frozen=True):
 
     @staticmethod
     def because(failed: Exception) -> NotStored:
-        return NotStored(str(failed) or "it is busy")
+        return NotStored(f"the message store failed, try again: {str(failed) or 'it is busy'}")
 
 
 class Acceptor:
