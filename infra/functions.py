@@ -69,6 +69,9 @@ class Functions(Construct):
         self._hear(self.deliver, queues.fast, options.max_concurrency[0])
         self.deliver_slow = self._function("deliver-slow", "on_queue", SLOW, rings_itself=True)
         self._hear(self.deliver_slow, queues.slow, options.max_concurrency[1])
+        for function in (self.deliver, self.deliver_slow) if options.llm_key_secret else ():
+            function.add_environment("WAYPOST_LLM_KEY_SECRET", options.llm_key_secret)
+            allow(function, ["secretsmanager:GetSecretValue"], options.llm_key_secret)
         self.tick = self._function("tick", "on_minute", Duration.seconds(300))
         allow(self.tick, ["sqs:GetQueueAttributes"], queues.fast.queue_arn, queues.slow.queue_arn)
         for function in (self.api, self.deliver, self.deliver_slow, self.tick):

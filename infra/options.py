@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from constructs import Node
 
 from waypost.core.policy import MINUTE, Policy
-from waypost.wiring import SettingError, read_networks, read_policy
+from waypost.wiring import SettingError, read_llm_url, read_networks, read_policy
 
 #: CloudWatch keeps logs for these numbers of days, and some more.
 RETENTION_DAYS = (1, 3, 7, 14, 30, 90, 365)
@@ -20,7 +20,7 @@ _LONGEST_TIMEOUT_MS = 14 * MINUTE
 _LARGEST_BODY = 4_000_000
 _SETTINGS = {known.metadata["setting"] for known in fields(Policy) if "setting" in known.metadata}
 _SETTINGS -= {"WAYPOST_MAX_IN_FLIGHT"}
-_SETTINGS |= {"WAYPOST_ALLOWED_NETWORKS"}
+_SETTINGS |= {"WAYPOST_ALLOWED_NETWORKS", "WAYPOST_LLM_URL"}
 
 
 class OptionError(Exception):
@@ -38,6 +38,8 @@ class Options:
     max_concurrency: tuple[int, int]
     #: The topic that alarms are sent to; empty: none.
     alarm_topic: str
+    #: The secret that holds the model service's key; empty: it needs none.
+    llm_key_secret: str
 
     @property
     def keeps_data(self) -> bool:
@@ -53,6 +55,9 @@ def read_options(node: Node) -> Options:
     topic = given("alarm_topic")
     if topic and not re.fullmatch(r"arn:[^:\s]+:sns:[^:\s]+:[^:\s]+:[^:\s]+", topic):
         raise OptionError(f'alarm_topic is "{topic}", it must be the ARN of an SNS topic')
+    secret = given("llm_key_secret")
+    if secret and not re.fullmatch(r"arn:[^:\s]+:secretsmanager:[^:\s]+:[^:\s]+:secret:[^:\s*?]+", secret):
+        raise OptionError(f'llm_key_secret is "{secret}", it must be the whole ARN of a secret')
     stage = _matching("stage", given("stage") or "dev", "[A-Za-z][A-Za-z0-9-]{0,40}", "letters, digits and -")
     if stage.lower().startswith("prod") and stage != "prod":
         raise OptionError(
@@ -70,6 +75,7 @@ def read_options(node: Node) -> Options:
             _concurrency("max_concurrency_slow", given("max_concurrency_slow") or "2"),
         ),
         alarm_topic=topic,
+        llm_key_secret=secret,
     )
 
 
@@ -107,7 +113,7 @@ def _settings(text: str) -> Mapping[str, str]:
             )
     try:
         policy = read_policy(settings)
-        read_networks(settings)
+        read_llm_url(settings, read_networks(settings))
     except SettingError as wrong:
         raise OptionError(f"settings: {wrong}") from None
     if policy.max_timeout_ms > _LONGEST_TIMEOUT_MS:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from waypost.call import Call, Limit, ReadBody, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
+from waypost.core.llm import NO_LLM, Llm
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     Answer,
@@ -107,7 +108,9 @@ def given_body(body: bytes) -> ReadBody:
 class Desk:
     """One service and its surroundings."""
 
-    def __init__(self, folder: Path, policy: Policy | None = None, guard: Guard | None = None) -> None:
+    def __init__(
+        self, folder: Path, policy: Policy | None = None, guard: Guard | None = None, llm: Llm = NO_LLM
+    ) -> None:
         self.store = SqliteStore(folder / "waypost.db")
         self.clock, self.rung, self.sender = FakeClock(), Rung(), FakeSender()
         self.blobs = FolderBlobs(folder / "blobs")
@@ -115,7 +118,7 @@ class Desk:
         self.ports = Ports(self.table, self.rung, self.blobs, self.sender, self.clock, random.Random(1).randbytes)
         self.policy = policy or Policy()
         self.service = assemble(
-            self.ports, self.policy, Tokens({one.token: one.name for one in (ONE, TWO)}), guard or Guard()
+            self.ports, self.policy, Tokens({one.token: one.name for one in (ONE, TWO)}), guard or Guard(), llm
         )
 
     async def open(self) -> Desk:

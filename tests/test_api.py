@@ -396,13 +396,14 @@ def test_tokens_keys_and_accounts_are_apart(tmp_path: Path) -> None:
         ("GET", "/v2/topics/g/endpoints", 405, "use DELETE, POST"),
         ("GET", "/v2/topics/g", 404, "no URL group"),
         ("POST", "/v2/publish/g", 404, "POST /v2/topics/g/endpoints"),
-        ("POST", "/v2/publish/api/llm", 400, "invalid destination url: endpoint has invalid scheme"),
+        ("POST", "/v2/publish/api/llm", 400, "WAYPOST_LLM_URL"),
+        ("POST", "/v2/publish/api/email", 400, "invalid destination url: endpoint has invalid scheme"),
         ("POST", "/v2/keys/rotate", 200, ""),
         ("GET", "/v2/flowControl/k", 404, "not served"),
         ("GET", "/v2/globalParallelism", 404, "not served"),
         ("POST", "/v2/trigger/https://example.com", 404, "not served"),
         ("DELETE", "/v2/workflows/runs/wfr_1", 404, "not served"),
-        ("POST", "/llm/v1/chat/completions", 404, "not served"),
+        ("POST", "/llm/v1/chat/completions", 404, "publish to api/llm"),
     ],
 )
 def test_routes(tmp_path: Path, method: str, path: str, status: int, words: str) -> None:

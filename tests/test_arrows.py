@@ -79,6 +79,7 @@ _ENTRY_POINTS_MAY = {
     "waypost.core.deliver",
     "waypost.core.errors",
     "waypost.core.guard",
+    "waypost.core.llm",
     "waypost.core.message",
     "waypost.core.policy",
     "waypost.core.ports",

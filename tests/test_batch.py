@@ -99,7 +99,7 @@ def test_values_in_json_are_text_whose_bytes_are_sent(tmp_path: Path) -> None:
     [
         ({"destination": ""}, ["[1].destination", "invalid destination url"]),
         ({"destination": "ftp://example.com"}, ["[1].destination", "add http:// or https://"]),
-        ({"destination": "api/llm"}, ["[1].destination", "invalid scheme"]),
+        ({"destination": "api/llm"}, ["[1].destination", "WAYPOST_LLM_URL"]),
         ({"destination": "http://127.0.0.1/"}, ["[1].destination", "loopback"]),
         ({"destination": "none"}, ["[1].destination", 'no URL group "none"', "POST /v2/topics/none/endpoints"]),
         ({"destination": 7}, ["[1].destination"]),

@@ -45,7 +45,7 @@ def test_the_destination_is_taken_raw(raw: str, query: str, url: str) -> None:
         ("example.com/p", "add http:// or https://"),
         ("ftp://example.com", "add http:// or https://"),
         ("my group", "add http:// or https://"),
-        ("api/llm", "api destinations"),
+        ("api/email", "api/llm is the only api"),
         ("https://", "names no host"),
         ("https:///p", "names no host"),
         ("https://example.com:99999", "Port out of range"),

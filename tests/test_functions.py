@@ -501,7 +501,7 @@ def test_the_tick_is_counted_under_the_name_that_the_alarm_watches(world: World)
 
 
 def test_the_last_token_counts_while_the_secret_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(on_aws, "_TOKEN_S", 0.0)
+    monkeypatch.setattr(on_aws, "_SECRET_S", 0.0)
     lost = on_aws.Function({**world.environment, "WAYPOST_TOKEN_SECRET": "no-such-secret"})
     reply = lost.run(lost.service.api.answer(on_http.read_call(event("GET", "/v2/keys"), lost.policy)))
     assert reply.status == 503

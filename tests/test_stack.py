@@ -302,6 +302,7 @@ def test_alarms_are_sent_to_the_topic_that_is_named(template: Template, tmp_path
         ("max_concurrency_fast", "1"),
         ("max_concurrency_slow", "many"),
         ("alarm_topic", "me@example.com"),
+        ("llm_key_secret", "my-secret"),
         ("settings", "WAYPOST_RETENTION=30d"),
         ("settings", '{"WAYPOST_RETENTION": 30}'),
         ("settings", '{"WAYPOST_RETENTION": "soon"}'),
@@ -314,6 +315,17 @@ def test_alarms_are_sent_to_the_topic_that_is_named(template: Template, tmp_path
 def test_an_option_that_cannot_be_used_is_named(tmp_path: Path, name: str, value: str) -> None:
     with pytest.raises(OptionError, match=name):
         synthesised(tmp_path, **{name: value})
+
+
+def test_deliver_functions_alone_may_read_the_key_of_the_model_service(tmp_path: Path) -> None:
+    secret = "arn:aws:secretsmanager:us-east-1:123456789012:secret:models-AbCdEf"
+    template = synthesised(tmp_path, llm_key_secret=secret)
+    readers = {
+        service_of(function)
+        for function in resources(template, "AWS::Lambda::Function").values()
+        if any(secret in listed(one["Resource"]) for one in statements_of(template, function))
+    }
+    assert readers == {"deliver", "deliver-slow"}
 
 
 def test_production_keeps_its_data_and_no_other_stage_does(template: Template, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from waypost.core.destination import is_group_name, read_destination, split_cont
 from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch, Unauthorized, shown
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
+from waypost.core.llm import Llm
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy, body_too_large
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
@@ -50,6 +51,8 @@ class Route:
     pattern: re.Pattern[str]
     handle: _Handler | None
     """None: a route of QStash that is not served."""
+    instead: str = "it is not served by this version"
+    """Of what is not served: what to do."""
 
 
 class Api:
@@ -59,6 +62,7 @@ class Api:
         policy: Policy,
         tokens: Tokens,
         guard: Guard,
+        llm: Llm,
         publisher: Publisher,
         messages: Messages,
         canceller: Canceller,
@@ -74,10 +78,11 @@ class Api:
         self.letters = LetterRoutes(ports, policy, dead_letters, guard)
         groups = Groups(ports)
         self.groups = GroupRoutes(policy, groups, guard)
-        self.batches = BatchRoutes(ports, policy, publisher, groups, guard)
+        self.batches = BatchRoutes(ports, policy, publisher, groups, guard, llm)
         self._logs = Logs(ports, policy, self._messages)
         self._keys = keys
         self._guard = guard
+        self._llm = llm
 
     async def answer(self, call: Call) -> Reply:
         """Never raises: what went wrong is an answer."""
@@ -87,7 +92,7 @@ class Api:
             route, match = self._route(call)
             account = self._authenticate(call)
             if route.handle is None:
-                raise NotFound(f"{call.method} {shown(call.path)} is not served by this version")
+                raise NotFound(f"{call.method} {shown(call.path)}: {route.instead}")
             return await route.handle(self, call, account, match)
         except _NotAllowed as wrong:
             return Reply(405, {"error": str(wrong)}, [("allow", wrong.allow)])
@@ -117,7 +122,7 @@ class Api:
             if match and route.handle:
                 allowed.add(route.method)
             elif match:
-                raise NotFound(f"{call.method} {shown(call.path)} is not served by this version")
+                raise NotFound(f"{call.method} {shown(call.path)}: {route.instead}")
         if allowed:
             raise _NotAllowed(call.method, call.path, ", ".join(sorted(allowed)))
         raise NotFound(f"there is no route {call.method} {shown(call.path)}")
@@ -146,7 +151,7 @@ class Api:
     async def publish(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         if is_group_name(name := unquote(match["destination"])):
             return await self.batches.publish_to_group(call, account, name)
-        url, ours = read_destination(match["destination"], call.query, self._guard)
+        url, ours, api = read_destination(match["destination"], call.query, self._guard, self._llm)
         body = await call.read_body()
         if len(body) > self._policy.max_body:
             raise TooMuch(body_too_large(self._policy))
@@ -160,6 +165,7 @@ class Api:
             policy=self._policy,
             guard=self._guard,
             now_ms=self._ports.clock.now_ms(),
+            api=api,
         )
         accepted = await self._publisher.publish(request)
         return Reply(202 if accepted.deduplicated else 201, outcome_shape(accepted))
@@ -267,5 +273,10 @@ ROUTES: Sequence[Route] = [
     *_not_served("GET", r"/v2/globalParallelism"),
     *_not_served("GET POST DELETE PUT PATCH", r"/v2/(workflows|trigger|wait|notify|waiters)(/.*)?"),
     *_not_served("POST", r"/v2/batch/trigger"),
-    *_not_served("POST", r"/llm/.+"),
+    Route(
+        "POST",
+        re.compile(r"/llm/.+"),
+        None,
+        instead="chat is not proxied: publish to api/llm with Upstash-Callback, or ask the model service itself",
+    ),
 ]

@@ -13,6 +13,7 @@ from waypost.core.destination import is_group_name, read_destination, split_cont
 from waypost.core.errors import BadRequest, NotFound, TooMuch, shown
 from waypost.core.groups import Group, Groups, requests_to
 from waypost.core.guard import Guard
+from waypost.core.llm import Llm
 from waypost.core.policy import Policy, batch_too_large, body_too_large
 from waypost.core.ports import Ports
 from waypost.core.publish import Accepted, Publisher
@@ -25,12 +26,15 @@ _TRY_AGAIN = [("retry-after", "1")]
 
 
 class BatchRoutes:
-    def __init__(self, ports: Ports, policy: Policy, publisher: Publisher, groups: Groups, guard: Guard) -> None:
+    def __init__(
+        self, ports: Ports, policy: Policy, publisher: Publisher, groups: Groups, guard: Guard, llm: Llm
+    ) -> None:
         self._ports = ports
         self._policy = policy
         self._publisher = publisher
         self._groups = groups
         self._guard = guard
+        self._llm = llm
         # As JSON a body may be twice as long, or longer where much of it is escaped.
         self._limit = Limit(2 * policy.max_batch + 1_000_000, batch_too_large(policy))
 
@@ -92,9 +96,9 @@ class BatchRoutes:
             if group:
                 field = "headers"
                 return self._to_group(group, item.headers, split_control_keys(item.query)[1], item.body, who)
-            url, ours = read_destination(item.destination, item.query, self._guard)
+            url, ours, api = read_destination(item.destination, item.query, self._guard, self._llm)
             field = "headers"
-            return [self._request(url, item.headers, ours, item.body, who)]
+            return [self._request(url, item.headers, ours, item.body, who, api)]
         except BadRequest as wrong:
             raise BadRequest(f"[{at}].{field}: {wrong}") from None
 
@@ -102,7 +106,7 @@ class BatchRoutes:
         defaults = headers_of_json(group.headers)
         return requests_to(group, self._request("", with_defaults(headers, ours, defaults), ours, body, who))
 
-    def _request(self, url: str, headers: _Headers, ours: _Headers, body: bytes, who: _From) -> Request:
+    def _request(self, url: str, headers: _Headers, ours: _Headers, body: bytes, who: _From, api: str = "") -> Request:
         return read_settings(
             headers,
             ours,
@@ -113,6 +117,7 @@ class BatchRoutes:
             policy=self._policy,
             guard=self._guard,
             now_ms=who.now_ms,
+            api=api,
         )
 
 

@@ -18,6 +18,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from waypost.core.accounts import Tokens
 from waypost.core.guard import Guard, is_address
+from waypost.core.llm import Llm
 from waypost.core.ports import Ports, Unavailable
 from waypost.engines.aws.clients import make_client
 from waypost.engines.aws.dynamo import DynamoTable
@@ -25,7 +26,7 @@ from waypost.engines.aws.s3 import S3Blobs
 from waypost.engines.aws.sqs import SqsDoorbell
 from waypost.engines.system import SystemClock, SystemRandomness
 from waypost.engines.transport import HttpSender
-from waypost.wiring import Service, assemble, read_networks, read_policy
+from waypost.wiring import Service, assemble, read_llm_url, read_networks, read_policy
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -38,43 +39,57 @@ _COMPRESS_FROM = 512
 #: A function is handed 6 MB, in which a batch's bodies are quoted.
 _MAX_BATCH = 4_000_000
 _THREADS = 16
-#: The token is read again when it is so old, and after so long when a caller has another.
-_TOKEN_S = 60.0
+#: Secrets are read again when they are so old, and the token after so long when a caller has another.
+_SECRET_S = 60.0
 _TOKEN_MISS_S = 10.0
 
 
+class Secret:
+    """A text in the secrets manager. While it can't be read, the last one counts."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._client: Any = None
+        self._text = ""
+        self._read_s = float("-inf")
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._read_s
+
+    def text(self, oldest_s: float) -> str:
+        """As it was so long ago at most. Raises Unavailable if it could never be read."""
+        if self.age_s >= oldest_s:
+            self._text = self._read()
+            self._read_s = time.monotonic()
+        return self._text
+
+    def _read(self) -> str:
+        try:
+            self._client = self._client or make_client("secretsmanager")
+            return str(self._client.get_secret_value(SecretId=self._name)["SecretString"]).strip()
+        except (BotoCoreError, ClientError) as failed:
+            _log.warning("a secret can't be read", exc_info=True, extra={"secret": self._name})
+            if not self._text:
+                raise Unavailable(f"the secret {self._name} can't be read") from failed
+            return self._text
+
+
 class SecretTokens(Tokens):
-    """The token that a secret holds. A new one is known within a minute; while the secret can't be read, the last one
-    counts."""
+    """The token that a secret holds. A new one is known within a minute."""
 
     def __init__(self, secret: str) -> None:
         super().__init__({})
-        self._secret = secret
-        self._client: Any = None
-        self._known = False
-        self._read_s = float("-inf")
+        self._secret = Secret(secret)
 
     def account(self, token: str) -> str | None:
         """Raises Unavailable if no token is known because the secret could never be read."""
+        self.accept({self._secret.text(_SECRET_S): _ACCOUNT})
         found = super().account(token)
-        age_s = time.monotonic() - self._read_s
-        if age_s >= _TOKEN_S or (found is None and age_s >= _TOKEN_MISS_S):
-            self._read()
+        if found is None and self._secret.age_s >= _TOKEN_MISS_S:
+            self.accept({self._secret.text(_TOKEN_MISS_S): _ACCOUNT})
             found = super().account(token)
         return found
-
-    def _read(self) -> None:
-        try:
-            self._client = self._client or make_client("secretsmanager")
-            text = self._client.get_secret_value(SecretId=self._secret)["SecretString"]
-        except (BotoCoreError, ClientError) as failed:
-            _log.warning("the token can't be read", exc_info=True)
-            if not self._known:
-                raise Unavailable("the token can't be read") from failed
-        else:
-            self.accept({text.strip(): _ACCOUNT})
-            self._known = True
-        self._read_s = time.monotonic()
 
 
 class Function:
@@ -109,7 +124,7 @@ class Function:
         tokens = (
             SecretTokens(environment["WAYPOST_TOKEN_SECRET"]) if "WAYPOST_TOKEN_SECRET" in environment else Tokens({})
         )
-        self.service: Service = assemble(self.ports, self.policy, tokens, guard)
+        self.service: Service = assemble(self.ports, self.policy, tokens, guard, _llm(environment))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs one call's work to its end: nothing of it goes on in a later call."""
@@ -129,6 +144,14 @@ class Function:
         for name, number in metrics.items():
             line.add_metric(name=name, unit=MetricUnit.Count, value=number)
         line.flush_metrics()
+
+
+def _llm(environment: Mapping[str, str]) -> Llm:
+    url = read_llm_url(environment, read_networks(environment))
+    if "WAYPOST_LLM_KEY_SECRET" not in environment:
+        return Llm(url)
+    secret = Secret(environment["WAYPOST_LLM_KEY_SECRET"])
+    return Llm(url, lambda: secret.text(_SECRET_S))
 
 
 def _runtime_api(environment: Mapping[str, str]) -> list[str]:

@@ -12,10 +12,13 @@ from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.cancel import Canceller
 from waypost.core.dead_letters import DeadLetters
 from waypost.core.deliver import Deliverer
+from waypost.core.destination import check_endpoint
 from waypost.core.duration import parse_duration
 from waypost.core.errands import Errands
+from waypost.core.errors import BadRequest
 from waypost.core.fresh import Fresh
 from waypost.core.guard import Guard
+from waypost.core.llm import NO_LLM, Llm, completions_url
 from waypost.core.log import Log
 from waypost.core.look import Look
 from waypost.core.messages import Messages
@@ -43,7 +46,7 @@ class Service:
     errands: Errands
 
 
-def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Service:
+def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard, llm: Llm = NO_LLM) -> Service:
     looked, fresh = Looked(), Fresh(policy.fresh)
     keys, log, orders = KeyStore(ports, alone=bool(policy.boot)), Log(ports, policy), OpenOrders(ports)
     acceptor = Acceptor(ports, policy, looked, log)
@@ -56,13 +59,14 @@ def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Serv
             policy,
             tokens,
             guard,
+            llm,
             Publisher(ports, policy, looked, fresh, acceptor),
             messages,
             canceller,
             DeadLetters(ports, policy, acceptor),
             keys,
         ),
-        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor, orders, log),
+        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor, orders, llm, log),
         look=Look(ports, policy, looked, errands),
         log=log,
         keys=keys,
@@ -98,6 +102,16 @@ def _figure(known: Field[object], setting: str, text: str) -> object:
     if figure < known.metadata["least"]:
         raise SettingError(f'{setting} is "{text}", it must be more than nothing')
     return figure
+
+
+def read_llm_url(environment: Mapping[str, str], networks: Sequence[str]) -> str:
+    """Where the model service is asked for completions; empty: there is none. `networks`: the private ones that it may
+    be in. Raises SettingError."""
+    base_url = environment.get("WAYPOST_LLM_URL", "").strip()
+    try:
+        return completions_url(base_url) and check_endpoint(completions_url(base_url), Guard(networks))
+    except BadRequest as wrong:
+        raise SettingError(f'WAYPOST_LLM_URL is "{base_url}", which can\'t be used: {wrong}') from None
 
 
 def read_networks(environment: Mapping[str, str]) -> Sequence[str]:

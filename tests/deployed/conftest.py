@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deployed.deployment import Deployment
+from deployed.deployment import LOOPBACK, Deployment
 from emulator import Emulator
 from journey.conftest import (  # noqa: F401 - fixtures
     _straight_to_the_server,
@@ -16,6 +16,7 @@ from journey.conftest import (  # noqa: F401 - fixtures
     python_receiver,
     sink,
 )
+from journey.harness import LLM_KEY, SinkProcess
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,9 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def server(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    deployment = Deployment(emulator, tmp_path_factory.mktemp("deployed"))
+def server(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory, sink: SinkProcess) -> Iterator[Deployment]:
+    deployment = Deployment(
+        emulator, tmp_path_factory.mktemp("deployed"), {**LOOPBACK, "WAYPOST_LLM_URL": f"{sink.url}/ok/llm"}, LLM_KEY
+    )
     yield deployment
     deployment.close()

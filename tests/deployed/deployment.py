@@ -16,7 +16,7 @@ from emulator import ACCOUNT, REGION, Emulator
 from journey.harness import CURRENT_KEY, DEV_TOKEN, NEXT_KEY, ROOT, Client
 
 #: The one thing that a test deployment opens.
-_LOOPBACK = {"WAYPOST_ALLOWED_NETWORKS": "127.0.0.0/8"}
+LOOPBACK = {"WAYPOST_ALLOWED_NETWORKS": "127.0.0.0/8"}
 
 
 class Deployment(Client):
@@ -25,12 +25,18 @@ class Deployment(Client):
     logs_within_s = 5
     many = 1_000
 
-    def __init__(self, emulator: Emulator, folder: Path, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, emulator: Emulator, folder: Path, settings: dict[str, str] | None = None, llm_key: str = ""
+    ) -> None:
         self._emulator = emulator
+        self._llm_key_secret = ""
+        if llm_key:
+            made = self.client("secretsmanager").create_secret(Name="model-service", SecretString=llm_key)
+            self._llm_key_secret = made["ARN"]
         #: The emulator's port, where the HTTP API is reached by its host name.
         self.gateway = emulator.port
         self._folder = folder
-        self._settings = _LOOPBACK if settings is None else settings
+        self._settings = LOOPBACK if settings is None else settings
         self.cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}")
         self.deploy()
         self.functions = self.client("lambda")
@@ -60,6 +66,7 @@ class Deployment(Client):
                 *arguments,
                 *("--output", self._folder / "cdk.out"),
                 *("-c", "bundle_for=host", "-c", f"settings={json.dumps(self._settings)}"),
+                *("-c", f"llm_key_secret={self._llm_key_secret}"),
             ],
             cwd=ROOT,
             env={

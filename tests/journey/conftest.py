@@ -11,6 +11,7 @@ from qstash.message import PublishResponse
 from journey.harness import (
     CURRENT_KEY,
     DEV_TOKEN,
+    LLM_KEY,
     NEXT_KEY,
     JavaScript,
     LongWaits,
@@ -35,9 +36,11 @@ def _straight_to_the_server() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server as `make run` starts it, with a folder of its own."""
-    server = Server(tmp_path_factory.mktemp("journey") / "data").start()
+def server(tmp_path_factory: pytest.TempPathFactory, sink: SinkProcess) -> Iterator[Server]:
+    """The server as `make run` starts it, with a folder of its own, and a model service."""
+    server = Server(
+        tmp_path_factory.mktemp("journey") / "data", WAYPOST_LLM_URL=f"{sink.url}/ok/llm", WAYPOST_LLM_KEY=LLM_KEY
+    ).start()
     yield server
     assert server.stop() == 0
 

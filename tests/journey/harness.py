@@ -30,6 +30,8 @@ HERE = Path(__file__).parent
 DEV_TOKEN = "eyJVc2VySUQiOiJkZWZhdWx0VXNlciIsIlBhc3N3b3JkIjoiZGVmYXVsdFBhc3N3b3JkIn0="
 CURRENT_KEY = "sig_7kYjw48mhY7kAjqNGcy6cr29RJ6r"
 NEXT_KEY = "sig_5ZB6DVzB1wjE8S6rZ7eenA8Pdnhs"
+#: Of the stand-in for a model service.
+LLM_KEY = "key-of-the-model-service"
 
 #: What the clocks of two processes and the rounding to milliseconds may differ by.
 CLOCKS_S = 0.01

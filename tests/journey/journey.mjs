@@ -1,12 +1,21 @@
 // The official JavaScript client, unchanged, as a command: node journey.mjs <scenario> '<json arguments>'
 // The last line printed is the scenario's result in JSON. Where the server is stands in the client's own environment
 // variables: QSTASH_URL and QSTASH_TOKEN, or QSTASH_DEV and QSTASH_DEV_PORT.
-import { Client, Receiver } from "@upstash/qstash";
+import { Client, Receiver, anthropic, custom, openai, resend, upstash } from "@upstash/qstash";
+
+const providers = { anthropic, custom, openai, resend, upstash };
 
 const scenarios = {
   publishJSON: ({ request }) => new Client().publishJSON(request),
 
   publish: ({ request }) => new Client().publish(request),
+
+  // To a stand-in for the provider, if there is a base URL.
+  publishToProvider({ api, provider, baseUrl, request }) {
+    const made = providers[provider]({ token: "provider-token", baseUrl: baseUrl ?? "" });
+    if (baseUrl) made.baseUrl = baseUrl;
+    return new Client().publishJSON({ ...request, api: { name: api, provider: made } });
+  },
 
   publishBinary: ({ request, base64 }) =>
     new Client().publish({ ...request, body: new Uint8Array(Buffer.from(base64, "base64")) }),

@@ -14,6 +14,7 @@ from waypost.core.callback import callback_request, name_from
 from waypost.core.dead_letters import capped_headers, cut, dead_letter, letter_id
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
+from waypost.core.llm import Llm
 from waypost.core.log import Log
 from waypost.core.message import (
     LEASE_MARGIN_MS,
@@ -98,6 +99,7 @@ class Deliverer:
         signing_keys: Callable[[str], Awaitable[SigningKeys]],
         acceptor: Acceptor,
         orders: OpenOrders,
+        llm: Llm,
         log: Log,
     ) -> None:
         self._ports = ports
@@ -105,6 +107,7 @@ class Deliverer:
         self._looked = looked
         self._fresh = fresh
         self._orders = orders
+        self._llm = llm
         self._signing_keys = signing_keys
         self._acceptor = acceptor
         self._log = log
@@ -284,7 +287,16 @@ class Deliverer:
         jti = f"jwt_{random_name(self._ports.random)}"
         signature = sign(keys, url=message.url, body=body, now_ms=now, jti=jti)
         headers = delivery_headers(message, state.retried, signature, self._policy.region)
+        if message.via.api:
+            headers += self._authorization(message)
         return Outgoing(message.terms.method, message.url, headers, body, left)
+
+    def _authorization(self, message: Message) -> Sequence[tuple[str, str]]:
+        """The model service's key, unless the publisher gave one. What was accepted for another service doesn't get
+        it."""
+        given = any(name == "Authorization" for name, _ in message.terms.headers)
+        key = "" if given or message.url != self._llm.url else self._llm.key()
+        return [("Authorization", f"Bearer {key}")] if key else ()
 
     # Settle ----------------------------------------------------------------------------------------------------------
 

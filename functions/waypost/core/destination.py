@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
+from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
 from waypost.core.errors import BadRequest, shown
 from waypost.core.guard import Guard
+from waypost.core.llm import API_LLM, LLM, NO_LLM, Llm
 
 _SCHEME = re.compile(r"(https?):/(/?)", re.IGNORECASE)
 _ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
@@ -40,8 +43,17 @@ def is_group_name(text: str) -> bool:
     return _GROUP_NAME.fullmatch(text) is not None
 
 
-def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tuple[str, str]]]:
-    """The absolute URL to deliver to, and our control keys. `raw` is the rest of the raw path, `query` the raw query.
+class Destination(NamedTuple):
+    #: Absolute: what is delivered to.
+    url: str
+    #: Our control keys in its query: lower-case names, and values.
+    ours: Sequence[tuple[str, str]]
+    #: The api whose URL that is; empty: the caller named a URL.
+    api: str = ""
+
+
+def read_destination(raw: str, query: str, guard: Guard, llm: Llm = NO_LLM) -> Destination:
+    """`raw` is the rest of the raw path, `query` the raw query. Raises BadRequest.
 
     A single slash after the scheme is repaired; a destination that was percent-encoded as a whole is decoded. No escape
     inside a URL that came as one is touched.
@@ -49,15 +61,27 @@ def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tupl
     if not _SCHEME.match(raw) and _ENCODED_SCHEME.match(raw):
         raw, _, own_query = unquote(raw, encoding="latin-1").partition("#")[0].partition("?")
         query = "&".join(part for part in (own_query, query) if part)
+    if raw == API_LLM:
+        return Destination(_url_of(llm), split_control_keys(query)[1], LLM)
     match = _SCHEME.match(raw)
     if not match:
         raise BadRequest(
             f"invalid destination url: endpoint has invalid scheme, add http:// or https:// (the destination is"
-            f" {shown(raw)}; api destinations are not served)"
+            f" {shown(raw)}; {API_LLM} is the only api)"
         )
     query, ours = split_control_keys(query.partition("#")[0])
     url = f"{match[1].lower()}://{raw[match.end() :].partition('#')[0]}"
-    return check_url(f"{url}?{query}" if query else url, guard), ours
+    return Destination(check_url(f"{url}?{query}" if query else url, guard), ours)
+
+
+def _url_of(llm: Llm) -> str:
+    if not llm.url:
+        raise BadRequest(
+            f"{API_LLM}: no model service is set; the setting WAYPOST_LLM_URL names one, such as"
+            " https://api.openai.com/v1, and WAYPOST_LLM_KEY its key. Or publish to the service's own URL, with"
+            " Upstash-Forward-Authorization"
+        )
+    return llm.url
 
 
 def check_endpoint(text: str, guard: Guard) -> str:

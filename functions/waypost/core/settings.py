@@ -17,6 +17,7 @@ from waypost.core.duration import parse_duration, show_duration
 from waypost.core.errors import BadRequest, shown
 from waypost.core.expression import ExpressionError, check_expression
 from waypost.core.guard import Guard
+from waypost.core.message import DIRECT, Via
 from waypost.core.policy import Policy
 from waypost.core.remembered import remembered
 from waypost.core.terms import Callback, Terms
@@ -145,6 +146,7 @@ def read_settings(
     policy: Policy,
     guard: Guard,
     now_ms: int,
+    api: str = "",
 ) -> Request:
     """Checks everything that a publish says besides destination and body. Raises BadRequest naming the field.
 
@@ -155,6 +157,8 @@ def read_settings(
         given = _with_all_forwarded(given, headers)
     defaults = Terms("POST", (), policy.default_retries, min(policy.default_timeout_ms, policy.max_timeout_ms))
     terms = _terms(given, defaults, policy, guard)
+    if api and not terms.callback:
+        raise BadRequest(f"{given.behind_prefix(_CALLBACK)} is missing: api/{api} answers to the URL that it names")
     return Request(
         account=account,
         url=url,
@@ -164,6 +168,7 @@ def read_settings(
         due_ms=_due(given, policy, now_ms),
         caller_ip=caller_ip,
         dedup=_dedup(given, url, body, terms.headers),
+        via=Via(api=api) if api else DIRECT,
     )
 
 

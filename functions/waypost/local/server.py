@@ -59,7 +59,7 @@ async def serve(
     ports = Ports(table, doorbell, blobs, sender, clock, SystemRandomness())
     policy = replace(settings.policy, boot=random_name(os.urandom))
     tokens = Tokens({account.token: account.name for account in settings.accounts})
-    service = assemble(ports, policy, tokens, guard)
+    service = assemble(ports, policy, tokens, guard, settings.llm)
     await service.look.open()
     for account in settings.accounts:
         await service.keys.open(account)

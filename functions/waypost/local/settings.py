@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from waypost.core.accounts import Account
+from waypost.core.llm import Llm
 from waypost.core.policy import Policy
 from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.durable import write_whole
-from waypost.wiring import SettingError, read_networks, read_policy
+from waypost.wiring import SettingError, read_llm_url, read_networks, read_policy
 
 #: Public constants of QStash's development server. They are accepted in the development profile alone.
 DEVELOPMENT_ACCOUNTS = (
@@ -52,6 +53,7 @@ class LocalSettings:
     accounts: Sequence[Account]
     allowed_networks: Sequence[str]
     ca_file: str | None
+    llm: Llm
     policy: Policy
 
 
@@ -74,6 +76,10 @@ def read_local_settings(environment: Mapping[str, str]) -> LocalSettings:
     if ca_file and not Path(ca_file).is_file():
         raise SettingError(f'WAYPOST_CA_FILE is "{ca_file}", there is no such file')
     networks = read_networks(environment)
+    allowed = (*_LOOPBACK, *networks) if development else networks
+    key = environment.get("WAYPOST_LLM_KEY", "").strip()
+    if key and not (key.isascii() and key.isprintable()):
+        raise SettingError("WAYPOST_LLM_KEY must be printable ASCII, since it stands in a header")
     return LocalSettings(
         profile=profile,
         host=host,
@@ -81,8 +87,9 @@ def read_local_settings(environment: Mapping[str, str]) -> LocalSettings:
         base_path="/" + path if (path := environment.get("WAYPOST_BASE_PATH", "").strip("/")) else "",
         data=data,
         accounts=DEVELOPMENT_ACCOUNTS if development else (_own_account(environment),),
-        allowed_networks=(*_LOOPBACK, *networks) if development else networks,
+        allowed_networks=allowed,
         ca_file=ca_file,
+        llm=Llm(read_llm_url(environment, allowed), lambda: key),
         policy=read_policy(environment),
     )
 

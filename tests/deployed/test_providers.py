@@ -1,0 +1,3 @@
+"""Models and other providers, against the deployed stack."""
+
+from journey.test_providers import *  # noqa: F403
