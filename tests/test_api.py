@@ -382,7 +382,7 @@ def test_tokens_keys_and_accounts_are_apart(tmp_path: Path) -> None:
         ("DELETE", "/v2/messages", 404, "not served"),
         ("GET", "/v2/dlq", 200, ""),
         ("POST", "/v2/dlq", 405, "use DELETE, GET"),
-        ("GET", "/v2/dlq/retry", 404, "not found"),
+        ("GET", "/v2/dlq/retry", 405, "use POST"),
         ("POST", "/v2/dlq/retry", 201, ""),
         ("GET", "/v2/queues", 404, "not served"),
         ("POST", "/v2/schedules/https://example.com", 404, "not served"),

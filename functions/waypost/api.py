@@ -43,9 +43,14 @@ _Handler = Callable[["Api", Call, str, Any], Awaitable[Reply]]
 @dataclass(frozen=True, slots=True)
 class Route:
     method: str
+    #: The path as the API's description has it: what stands in braces is one segment, but a destination is all that
+    #: follows. Empty: a route of QStash that is not served.
+    template: str
     pattern: re.Pattern[str]
+    #: None: it is not served.
     handle: _Handler | None
-    """None: a route of QStash that is not served."""
+    #: It answers without a token.
+    open: bool = False
 
 
 class Api:
@@ -73,10 +78,8 @@ class Api:
     async def answer(self, call: Call) -> Reply:
         """Never raises: what went wrong is an answer."""
         try:
-            if call.path == "/healthz" and call.method in ("GET", "HEAD"):
-                return Reply(200, {"status": "ok"})
             route, match = self._route(call)
-            account = self._authenticate(call)
+            account = "" if route.open else self._authenticate(call)
             if route.handle is None:
                 raise NotFound(f"{call.method} {shown(call.path)} is not served by this version")
             return await route.handle(self, call, account, match)
@@ -100,13 +103,14 @@ class Api:
                 f"{shown(call.path)} is not served: QSTASH_URL must be the server's address alone, such as"
                 " http://127.0.0.1:8080, without /v2/publish"
             )
+        method = "GET" if call.method == "HEAD" else call.method
         allowed = set()
-        for route in ROUTES:
+        for route in _WRITTEN_OUT.get(call.path, ROUTES):
             match = route.pattern.fullmatch(call.path)
-            if match and route.method == call.method:
+            if match and route.method == method:
                 return route, match
             if match and route.handle:
-                allowed.add(route.method)
+                allowed |= {"GET", "HEAD"} if route.method == "GET" else {route.method}
             elif match:
                 raise NotFound(f"{call.method} {shown(call.path)} is not served by this version")
         if allowed:
@@ -133,6 +137,21 @@ class Api:
         return account
 
     # Handlers --------------------------------------------------------------------------------------------------------
+
+    async def health(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        return Reply(200, {"status": "ok"})
+
+    # What describes the API is imported when somebody asks for it: functions start without it.
+
+    async def get_description(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        from waypost.openapi.document import encoded
+
+        return Reply(200, encoded(self._policy))
+
+    async def get_page(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        from waypost.openapi.page import HEADERS, page
+
+        return Reply(200, page(self._policy), HEADERS, "text/html; charset=utf-8")
 
     async def publish(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         url, ours = read_destination(match["destination"], call.query, self._guard)
@@ -178,7 +197,10 @@ class Api:
         return Reply(200, {"messageId": message_id})
 
     async def list_events(self, call: Call, account: str, match: re.Match[str]) -> Reply:
-        return Reply(200, await self._logs.listed(account, call.query, match["name"]))
+        return Reply(200, await self._logs.listed(account, call.query, "events"))
+
+    async def list_logs(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        return Reply(200, await self._logs.listed(account, call.query, "logs"))
 
     async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         keys = await self._keys.keys(account)
@@ -198,8 +220,9 @@ def body_too_large(policy: Policy) -> str:
     )
 
 
-def _route(method: str, pattern: str, handle: _Handler | None = None) -> Route:
-    return Route(method, re.compile(pattern, re.DOTALL), handle)
+def _route(method: str, template: str, handle: _Handler, *, open: bool = False) -> Route:  # noqa: A002 - the field's name
+    pattern = re.sub(r"\{(\w+)\}", lambda named: f"(?P<{named[1]}>{_PARTS.get(named[1], '[^/]+')})", template)
+    return Route(method, template, re.compile(pattern, re.DOTALL), handle, open)
 
 
 def _of_letters(handle: Callable[[LetterRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
@@ -207,27 +230,32 @@ def _of_letters(handle: Callable[[LetterRoutes, Call, str, Any], Awaitable[Reply
 
 
 def _not_served(methods: str, pattern: str) -> list[Route]:
-    return [_route(method, pattern) for method in methods.split()]
+    return [Route(method, "", re.compile(pattern, re.DOTALL), None) for method in methods.split()]
 
 
-_SEGMENT = "[^/]+"
+#: Of what stands in a template's braces: what is no segment.
+_PARTS = {"destination": ".*"}
 #: A base URL that ends in a route, so that the SDK's own route follows it.
 _DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm)/", re.IGNORECASE)
 
 #: Every route there is. What QStash has and this version has not is named, so that nobody wonders.
 ROUTES: Sequence[Route] = [
-    _route("POST", r"/v2/publish/(?P<destination>.*)", Api.publish),
-    _route("GET", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.get_message),
-    _route("DELETE", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.cancel_message),
-    _route("POST", rf"/v2/messages/(?P<id>{_SEGMENT})/retry", Api.retry_message),
-    _route("GET", r"/v2/dlq", _of_letters(LetterRoutes.list_some)),
-    _route("DELETE", r"/v2/dlq", _of_letters(LetterRoutes.delete_some)),
-    _route("POST", r"/v2/dlq/retry", _of_letters(LetterRoutes.retry_some)),
-    _route("GET", rf"/v2/dlq/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.get)),
-    _route("DELETE", rf"/v2/dlq/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.delete)),
-    _route("POST", rf"/v2/dlq/retry/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.retry)),
-    _route("GET", r"/v2/(?P<name>events|logs)", Api.list_events),
-    _route("GET", r"/v2/keys", Api.get_keys),
+    _route("POST", "/v2/publish/{destination}", Api.publish),
+    _route("GET", "/v2/messages/{id}", Api.get_message),
+    _route("DELETE", "/v2/messages/{id}", Api.cancel_message),
+    _route("POST", "/v2/messages/{id}/retry", Api.retry_message),
+    _route("GET", "/v2/dlq", _of_letters(LetterRoutes.list_some)),
+    _route("DELETE", "/v2/dlq", _of_letters(LetterRoutes.delete_some)),
+    _route("POST", "/v2/dlq/retry", _of_letters(LetterRoutes.retry_some)),
+    _route("GET", "/v2/dlq/{id}", _of_letters(LetterRoutes.get)),
+    _route("DELETE", "/v2/dlq/{id}", _of_letters(LetterRoutes.delete)),
+    _route("POST", "/v2/dlq/retry/{id}", _of_letters(LetterRoutes.retry)),
+    _route("GET", "/v2/events", Api.list_events),
+    _route("GET", "/v2/logs", Api.list_logs),
+    _route("GET", "/v2/keys", Api.get_keys),
+    _route("GET", "/healthz", Api.health, open=True),
+    _route("GET", "/openapi.json", Api.get_description, open=True),
+    _route("GET", "/docs", Api.get_page, open=True),
     *_not_served("POST", r"/v2/enqueue/.+"),
     *_not_served("POST", r"/v2/batch"),
     *_not_served("DELETE", r"/v2/messages"),
@@ -241,3 +269,9 @@ ROUTES: Sequence[Route] = [
     *_not_served("POST", r"/v2/batch/trigger"),
     *_not_served("POST", r"/llm/.+"),
 ]
+
+#: By path: a route that is written out comes before those with something in braces.
+_WRITTEN_OUT = {
+    written: [route for route in ROUTES if route.template == written]
+    for written in {route.template for route in ROUTES if "{" not in route.template}
+}

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from waypost.core import limits
 from waypost.core.body import body_at_hand
 from waypost.core.destination import as_stored
 from waypost.core.errors import BadRequest, shown
@@ -20,10 +21,6 @@ from waypost.core.ports import Ports
 from waypost.core.query import END_OF_TIME, Query
 from waypost.shapes import event_shape, logged
 
-_MOST = 1_000
-_MOST_IDS = 100
-#: An answer ends early when it has grown so long: a function's may have 6 MB.
-_MOST_BYTES = 4_000_000
 #: So many events' messages are read, and held, at once.
 _MESSAGES_AT_ONCE = 50
 #: States by the words that filters know, besides their own names.
@@ -47,7 +44,7 @@ class Logs:
         page = await self._history.page(
             account,
             _sought(query),
-            count=query.count(_MOST),
+            count=query.count(limits.LOG_EVENTS),
             after=after,
             earliest_first=not query.newest_first,
         )
@@ -73,7 +70,7 @@ class Logs:
                 if message and message_id not in described:
                     described[message_id] = logged(message, body_at_hand(message.body))
                 shape = msgspec.json.encode(event_shape(event, described.get(message_id, {})))
-                if shapes and size + len(shape) > _MOST_BYTES:
+                if shapes and size + len(shape) > limits.LOG_BYTES:
                     return shapes, events[len(shapes) - 1].position
                 shapes.append(msgspec.Raw(shape))
                 size += len(shape)
@@ -89,8 +86,8 @@ class Logs:
 
 def _sought(query: Query) -> Sought:
     ids = frozenset(query.all("messageId"))
-    if len(ids) > _MOST_IDS:
-        raise BadRequest(f"messageIds: {len(ids)} ids are too many, ask for {_MOST_IDS} at most")
+    if len(ids) > limits.LOG_IDS:
+        raise BadRequest(f"messageIds: {len(ids)} ids are too many, ask for {limits.LOG_IDS} at most")
     ranks: set[int] = set()
     for state in query.all("state"):
         meant = _MEANT.get(state, (state,))

@@ -6,6 +6,7 @@ import functools
 import re
 from urllib.parse import quote, unquote, urlsplit
 
+from waypost.core import limits
 from waypost.core.errors import BadRequest, shown
 from waypost.core.guard import Guard
 
@@ -15,7 +16,6 @@ _ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
 _ILLEGAL = re.compile(r"[^!-~]")
 #: What stands in a stored URL as it is: all that can be printed, but for the space.
 _IN_URLS = "".join(map(chr, range(0x21, 0x7F)))
-_MAX_LENGTH = 8_000
 
 
 def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
@@ -71,9 +71,9 @@ def check_url(url: str, guard: Guard) -> str:
     What it refuses is not kept, so no kept URL is longer than the limit.
     """
     url = _ILLEGAL.sub(lambda bad: "".join(f"%{byte:02X}" for byte in bad[0].encode("latin-1", "replace")), url)
-    if len(url) > _MAX_LENGTH:
+    if len(url) > limits.URL_LENGTH:
         raise BadRequest(
-            f"invalid destination url: it is {len(url)} characters long, the limit is {_MAX_LENGTH}:"
+            f"invalid destination url: it is {len(url)} characters long, the limit is {limits.URL_LENGTH}:"
             " put data into the body"
         )
     try:

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from waypost.core import limits
 from waypost.core.destination import as_stored
 from waypost.core.errors import BadRequest
 from waypost.core.ports import Item
@@ -29,9 +30,6 @@ _FILTERS = {
 }
 _SPELT = {"callerIP": "callerIp"}
 _KNOWN = (*_FILTERS, "fromDate", "toDate", "dlqIds", "count", "order", "cursor")
-_MOST_A_PAGE = 100
-#: So many that one call has done with all of them.
-_MOST_IDS = 400
 _CURSOR = re.compile(r"[0-9]{16,30}")
 _MS_DIGITS = 15
 
@@ -44,7 +42,7 @@ class Wanted(Struct, frozen=True):
     to_ms: int = END_OF_TIME
     #: These and no others; None: any.
     ids: tuple[str, ...] | None = None
-    count: int = _MOST_A_PAGE
+    count: int = limits.LETTERS
     newest_first: bool = True
     #: The sort key of the last entry that was looked at; empty: from the start.
     after: str = ""
@@ -68,7 +66,7 @@ def read_wanted(raw: str, body: bytes = b"") -> Wanted:
     cursor = query.one("cursor")
     if cursor and not _CURSOR.fullmatch(cursor):
         raise query.bad_cursor()
-    count = query.count(_MOST_A_PAGE)
+    count = query.count(limits.LETTERS)
     ids = _ids(query, body)
     return Wanted(
         values={attribute: _values(name, query.all(name)) for name, attribute in _FILTERS.items() if name in query},
@@ -109,8 +107,8 @@ def _ids(query: Query, body: bytes) -> tuple[str, ...] | None:
                 f'the body must be JSON like {{"dlqIds": ["1790000000000-1"]}}, or be left out ({wrong})'
             ) from None
     found = tuple(dict.fromkeys(named))
-    if len(found) > _MOST_IDS:
-        raise BadRequest(f"dlqIds names {len(found)} entries, the limit is {_MOST_IDS} at once; name fewer")
+    if len(found) > limits.LETTER_IDS:
+        raise BadRequest(f"dlqIds names {len(found)} entries, the limit is {limits.LETTER_IDS} at once; name fewer")
     return found
 
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import parse_qsl
 
+from waypost.core import limits
 from waypost.core.destination import split_control_keys
 from waypost.core.errors import BadRequest, shown
 
 #: In milliseconds, as all times; whatever lies beyond is as good.
 END_OF_TIME = 10**14
-_NUMBER = re.compile(r"[0-9]{1,20}")
+_NUMBER = re.compile(rf"[0-9]{{1,{limits.NUMBER_DIGITS}}}")
 _ORDERS = ("latestFirst", "earliestFirst")
 
 

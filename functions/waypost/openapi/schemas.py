@@ -1,0 +1,237 @@
+"""What bodies hold, as JSON Schemas: those of requests, of answers, and of callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from waypost.core import limits
+from waypost.core.event import STATES
+from waypost.core.message import Phase
+from waypost.core.policy import Policy
+
+Schema = dict[str, Any]
+
+
+def text(description: str, **more: Any) -> Schema:
+    return {"type": "string", "description": description, **more}
+
+
+def number(description: str, **more: Any) -> Schema:
+    return {"type": "integer", "description": description, **more}
+
+
+def ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def schemas(policy: Policy) -> Mapping[str, Schema]:
+    """By the names that `ref` gives."""
+    accepted = _accepted(policy)
+    without_body = {name: schema for name, schema in accepted.items() if name not in ("body", "bodyBase64")}
+    return {
+        "Error": _object(
+            {"error": text("What is wrong with which field and value, and what to do about it.")},
+            ["error"],
+            {"error": 'Upstash-Retries: "many" is no number of retries, write 0 or more'},
+        ),
+        "Accepted": _object(
+            {
+                "messageId": _ID,
+                "deduplicated": {
+                    "type": "boolean",
+                    "description": "True: an earlier message has this deduplication id. It is the one that is named.",
+                },
+            },
+            ["messageId"],
+            {"messageId": EXAMPLE_ID},
+        ),
+        "Named": _object({"messageId": _ID}, ["messageId"], {"messageId": EXAMPLE_ID}),
+        "Cancelled": _object(
+            {"cancelled": number("1; 0 if the message had ended.", minimum=0)}, ["cancelled"], {"cancelled": 1}
+        ),
+        "Message": _object({**accepted, **_STANDING}, [*_ACCEPTED_REQUIRED, "state", "retried"]),
+        "DeadLetter": _object({**accepted, **_letter()}, [*_ACCEPTED_REQUIRED, "dlqId", "responseStatus"]),
+        "DeadLetters": _object(
+            {"messages": _list("DeadLetter"), "cursor": _CURSOR},
+            ["messages"],
+            {"messages": [], "cursor": "1790" + "0" * 21},
+        ),
+        "Deleted": _object({"deleted": number("How many.", minimum=0)}, ["deleted"], {"deleted": 1}),
+        "DeletedSome": _object(
+            {"deleted": number("How many.", minimum=0), "cursor": _CURSOR}, ["deleted"], {"deleted": 17}
+        ),
+        "Retried": _object(
+            {"responses": _list("Named"), "cursor": _CURSOR},
+            ["responses"],
+            {"responses": [{"messageId": EXAMPLE_ID}]},
+        ),
+        "LetterIds": {
+            **_object(
+                {
+                    "dlqIds": {
+                        "type": "array",
+                        "items": {"type": "string"},
+                        "description": (
+                            f"These and no others, {limits.LETTER_IDS} at most with those of the query. An empty list"
+                            " names"
+                            " none."
+                        ),
+                    }
+                },
+                ["dlqIds"],
+                {"dlqIds": [EXAMPLE_LETTER]},
+            ),
+            "additionalProperties": False,
+        },
+        "Event": _object({**without_body, **_event()}, ["time", "messageId", "state", "url", "callerIP"]),
+        "Events": _object({"events": _list("Event"), "cursor": _CURSOR}, ["events"]),
+        "Logs": _object({"logs": _list("Event"), "cursor": _CURSOR}, ["logs"]),
+        "Keys": _object(
+            {
+                "current": text("Signs every request to an endpoint."),
+                "next": text("Comes after it: accept both, so that keys can be changed."),
+            },
+            ["current", "next"],
+            {"current": "sig_...", "next": "sig_..."},
+        ),
+        "Health": _object({"status": {"type": "string", "const": "ok"}}, ["status"], {"status": "ok"}),
+        "Told": _told(),
+    }
+
+
+EXAMPLE_ID = "msg_5QmZ0a1bDyXn7fKq2LhR4sTv"
+EXAMPLE_LETTER = "1790000000000-42"
+_ID = text("The message's id: it is the same on every attempt.")
+_CURSOR = text("Goes on where this list ends; left out at the end. A list may be short, or empty, and have one.")
+_TIME = "in milliseconds since 1970"
+_ACCEPTED_REQUIRED = (
+    "messageId",
+    "url",
+    "method",
+    "maxRetries",
+    "notBefore",
+    "createdAt",
+    "header",
+    "callerIP",
+    "timeout",
+)
+
+
+def _object(properties: Mapping[str, Schema], required: Sequence[str], example: Any = None) -> Schema:
+    shape: Schema = {"type": "object", "properties": dict(properties), "required": list(required)}
+    return shape if example is None else {**shape, "examples": [example]}
+
+
+def _list(of: str) -> Schema:
+    return {"type": "array", "items": ref(of)}
+
+
+def _headers(description: str) -> Schema:
+    return {
+        "type": "object",
+        "additionalProperties": {"type": "array", "items": {"type": "string"}},
+        "description": f"{description} By name, each with all its values.",
+    }
+
+
+def _accepted(policy: Policy) -> dict[str, Schema]:
+    """What a message was accepted with."""
+    return {
+        "messageId": _ID,
+        "url": text("The destination."),
+        "method": text("How it is called."),
+        "maxRetries": number("Retries after the first attempt.", minimum=0, maximum=policy.max_retries),
+        "notBefore": number(f"The first attempt starts no earlier, {_TIME}."),
+        "createdAt": number(f"When it was accepted, {_TIME}."),
+        "header": _headers("What is forwarded to the destination, Content-Type included."),
+        "callerIP": text("The address that published it."),
+        "timeout": number("How long the destination may take, in milliseconds.", minimum=1),
+        "body": text("The body, if it is text."),
+        "bodyBase64": text("The body in base64, if it is no text."),
+        "label": text("The first label."),
+        "labels": {"type": "array", "items": {"type": "string"}, "description": "All labels."},
+        "retryDelayExpression": text("The expression for the waits before retries."),
+        "backoff": {"type": "string", "enum": ["exponential", "fixed"], "description": "The waits before retries."},
+        "callback": text("Is told of every attempt."),
+        "callbackHeader": _headers("What is forwarded to the callback."),
+        "failureCallback": text("Is told if the message fails for good."),
+        "failureCallbackHeader": _headers("What is forwarded to the failure callback."),
+    }
+
+
+#: What has become of a message.
+_STANDING: Mapping[str, Schema] = {
+    "state": {
+        "type": "string",
+        "enum": [*(phase.value for phase in Phase), "CANCEL_REQUESTED"],
+        "description": (
+            "CREATED: no attempt yet. ACTIVE: one is under way. RETRY: it waits for the next. DELIVERED, FAILED and"
+            " CANCELED are ends. CANCEL_REQUESTED: it ends with the attempt that is under way."
+        ),
+    },
+    "retried": number("Attempts that came back without success.", minimum=0),
+    "nextDeliveryTime": number(f"With RETRY: the next attempt starts no earlier, {_TIME}."),
+    "endedAt": number(f"When it ended, {_TIME}."),
+    "responseStatus": number("The status of the last attempt's answer; 0: there was none."),
+    "error": text("Why the last attempt got no answer, or what ended the message."),
+}
+
+
+def _letter() -> Mapping[str, Schema]:
+    return {
+        "dlqId": text("The entry's id.", examples=[EXAMPLE_LETTER]),
+        "responseStatus": number("The status of the last answer; 0: there was none, and `error` says why."),
+        "error": text("Why there was no answer."),
+        "responseHeader": _headers(
+            f"Those of the last answer, as many as have {limits.LETTER_ANSWER_HEADERS:,} characters."
+        ),
+        "responseBody": text(f"The last answer, if it is text; its first {limits.LETTER_ANSWER:,} bytes."),
+        "responseBodyBase64": text("The same in base64, if it is no text."),
+    }
+
+
+def _event() -> Mapping[str, Schema]:
+    return {
+        "time": number(f"When it happened, {_TIME}."),
+        "state": {"type": "string", "enum": list(STATES), "description": "What happened."},
+        "body": text(
+            f"The message's body in base64; left out where it is larger than {limits.BODY_AT_HAND:,} bytes as stored."
+        ),
+        "callbackHeaders": _headers("What is forwarded to the callback."),
+        "failureCallbackHeaders": _headers("What is forwarded to the failure callback."),
+        "retryDelayExpr": text("The same as `retryDelayExpression`."),
+        "nextDeliveryTime": number(f"With RETRY: the next attempt starts no earlier, {_TIME}."),
+        "responseStatus": number("With ERROR: the answer's status; 0: there was none."),
+        "responseHeaders": _headers(
+            f"With ERROR: those of the answer, as many as have {limits.ATTEMPT_ANSWER_HEADERS:,} characters."
+        ),
+        "responseHeader": _headers("The same as `responseHeaders`."),
+        "responseBody": text(f"With ERROR: the answer, if it is text; its first {limits.ATTEMPT_ANSWER:,} bytes."),
+        "responseBodyBase64": text("The same in base64, if it is no text."),
+        "error": text("With ERROR: why there was no answer."),
+    }
+
+
+def _told() -> Schema:
+    """The body of a callback."""
+    return _object(
+        {
+            "status": number("The status of the answer; 0: there was none."),
+            "header": _headers("The answer's."),
+            "body": text(f"The answer in base64, to {limits.ANSWER_BODY // 1024} KiB."),
+            "error": text("Why there was no answer."),
+            "retried": number("Attempts before this one."),
+            "maxRetries": number("Retries after the first attempt: with as many `retried` this was the last one."),
+            "sourceMessageId": text("The message that is told of."),
+            "url": text("Its destination."),
+            "method": text("How it was called."),
+            "sourceHeader": _headers("What was forwarded."),
+            "sourceBody": text("The message's body in base64."),
+            "callerIP": text("The address that published it."),
+            "notBefore": number(f"Its first attempt started no earlier, {_TIME}."),
+            "createdAt": number(f"When it was accepted, {_TIME}."),
+            "dlqId": text("Of a failure: the dead letter."),
+        },
+        ["status", "maxRetries", "sourceMessageId", "url", "method", "createdAt"],
+    )
