@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from journey.harness import DEV_TOKEN, FUNCTIONS, HERE, Server, SinkProcess, clean_environment, request
+from journey.harness import DEV_TOKEN, FUNCTIONS, HERE, Server, SinkProcess, clean_environment, request, wait_until
 
 
 @pytest.fixture
@@ -25,6 +25,7 @@ def test_all_calls_that_can_be_drawn_are_answered_as_described(
 ) -> None:
     ok, bad = f"{sink.url}/ok/described", f"{sink.url}/always/described"
     publish_some_of_everything(described, ok, bad)
+    letters = wait_until(lambda: found if len(found := letters_of(described)) >= 6 else None, 5)
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", HERE / "schemathesis.toml"),
@@ -35,6 +36,7 @@ def test_all_calls_that_can_be_drawn_are_answered_as_described(
             SCHEMATHESIS_HOOKS_FILE=str(HERE / "schemathesis_hooks.py"),
             WAYPOST_TOKEN=DEV_TOKEN,
             DESTINATIONS=f"{ok} {bad}",
+            LETTERS=" ".join(letters or ()),
         ),
         cwd=tmp_path,
         capture_output=True,
@@ -44,6 +46,10 @@ def test_all_calls_that_can_be_drawn_are_answered_as_described(
     )
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}\n{described.log()[-4000:]}"
     assert "Traceback" not in described.log()
+
+
+def letters_of(server: Server) -> list[str]:
+    return [one["dlqId"] for one in server.get("/v2/dlq").json()["messages"]]
 
 
 def publish_some_of_everything(server: Server, ok: str, bad: str) -> None:

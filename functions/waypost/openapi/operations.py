@@ -38,6 +38,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ("POST", "/v2/publish/{destination}"): _publish(policy),
         ("GET", "/v2/messages/{id}"): _operation(
             MESSAGES,
+            "getMessage",
             "Read a message",
             f"Where it stands, and what it was accepted with, until {show_duration(policy.retention_ms)} after its"
             " end.",
@@ -46,6 +47,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("DELETE", "/v2/messages/{id}"): _operation(
             MESSAGES,
+            "cancelMessage",
             "Cancel a message",
             "No attempt begins any more. One that is under way goes on: a success still counts. The message can be read"
             " as before.",
@@ -54,6 +56,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("POST", "/v2/messages/{id}/retry"): _operation(
             MESSAGES,
+            "retryMessage",
             "Make a waiting message due at once",
             "Whether it waits for its first attempt or for a retry. This route is Waypost's own.",
             [message],
@@ -65,6 +68,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("GET", "/v2/dlq"): _operation(
             LETTERS,
+            "listDeadLetters",
             "List dead letters",
             f"A message that failed for good stands here at once, for {show_duration(policy.dlq_retention_ms)}."
             f" {_FILTERS}"
@@ -76,6 +80,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("DELETE", "/v2/dlq"): _operation(
             LETTERS,
+            "deleteDeadLetters",
             "Delete dead letters",
             f"{_EVERYTHING} {_FILTERS}",
             letter_filters(),
@@ -84,6 +89,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("POST", "/v2/dlq/retry"): _operation(
             LETTERS,
+            "retryDeadLetters",
             "Retry dead letters",
             f"{_RETRY} What is gone meanwhile, or whose body is, is left out. A setting that can't be used for one of"
             " them"
@@ -94,6 +100,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("GET", "/v2/dlq/{id}"): _operation(
             LETTERS,
+            "getDeadLetter",
             "Read a dead letter",
             "With its body, whatever its size.",
             [letter],
@@ -101,6 +108,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("DELETE", "/v2/dlq/{id}"): _operation(
             LETTERS,
+            "deleteDeadLetter",
             "Delete a dead letter",
             "",
             [letter],
@@ -108,15 +116,21 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("POST", "/v2/dlq/retry/{id}"): _operation(
             LETTERS,
+            "retryDeadLetter",
             "Retry a dead letter",
             f"{_RETRY} Of two retries at once, one makes a message.",
             [letter, *settings(policy)],
-            {201: _json("The new message.", "Named"), **_errors(404), 409: _json("Its body is gone.", "Error")},
+            {
+                201: _json("The new message.", "Named"),
+                **_errors(404),
+                409: _json("Its body is gone.", "Error"),
+            },
         ),
-        ("GET", "/v2/events"): _list_logs("List events", "Events"),
-        ("GET", "/v2/logs"): _list_logs("List events, as `logs`", "Logs"),
+        ("GET", "/v2/events"): _list_logs("listEvents", "List events", "Events"),
+        ("GET", "/v2/logs"): _list_logs("listLogs", "List events, as `logs`", "Logs"),
         ("GET", "/v2/keys"): _operation(
             KEYS,
+            "getKeys",
             "Read the signing keys",
             "Every request to an endpoint carries a JWT in `Upstash-Signature`, which the official receivers verify"
             " with"
@@ -125,10 +139,11 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
             {200: _json("The pair.", "Keys"), **_errors()},
         ),
         ("GET", "/healthz"): _operation(
-            SERVER, "Is it up?", "", [], {200: _json("It is.", "Health")}, needs_token=False
+            SERVER, "getHealth", "Is it up?", "", [], {200: _json("It is.", "Health")}, needs_token=False
         ),
         ("GET", "/openapi.json"): _operation(
             SERVER,
+            "getDescription",
             "This description",
             "An OpenAPI 3.1 document of what this server serves, with the limits that it has.",
             [],
@@ -137,6 +152,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("GET", "/docs"): _operation(
             SERVER,
+            "getPage",
             "This description, to read",
             "",
             [],
@@ -146,6 +162,11 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
     }
 
 
+#: What can be asked of a message that was accepted.
+_LINKS = {
+    one: {"operationId": one, "parameters": {"id": "$response.body#/messageId"}}
+    for one in ("getMessage", "cancelMessage", "retryMessage")
+}
 _FILTERS = (
     "Repeated filters of one name are alternatives, different ones must all hold. A name that is no filter is refused,"
     " lest a mistyped one means everything."
@@ -173,6 +194,7 @@ def _publish(policy: Policy) -> Operation:
     return {
         **_operation(
             PUBLISHING,
+            "publish",
             "Publish a message",
             f"""\
 Stores the message, and delivers it to the destination. Everything is checked before anything is stored; an answer of
@@ -190,7 +212,7 @@ Settings of QStash that are not served are refused by name. Unknown `Upstash-*` 
 other headers.""",
             [destination(), *publish_settings(policy)],
             {
-                201: _json("Accepted.", "Accepted"),
+                201: {**_json("Accepted.", "Accepted"), "links": _LINKS},
                 202: _json("An earlier message has this deduplication id.", "Accepted"),
                 **_errors(413),
             },
@@ -207,9 +229,10 @@ other headers.""",
     }
 
 
-def _list_logs(summary: str, schema: str) -> Operation:
+def _list_logs(name: str, summary: str, schema: str) -> Operation:
     return _operation(
         LOGS,
+        name,
         summary,
         f"""\
 What befell messages, an event for each step: CREATED; for each attempt ACTIVE and DELIVERED, or ACTIVE, ERROR and
@@ -228,6 +251,7 @@ one's answer.
 
 def _operation(
     tag: str,
+    name: str,
     summary: str,
     description: str,
     parameters: Sequence[Parameter],
@@ -236,7 +260,7 @@ def _operation(
     body: Mapping[str, Any] | None = None,
     needs_token: bool = True,
 ) -> Operation:
-    operation: Operation = {"tags": [tag], "summary": summary}
+    operation: Operation = {"tags": [tag], "operationId": name, "summary": summary}
     if description:
         operation["description"] = description
     if parameters:

@@ -17,6 +17,8 @@ from waypost.openapi.schemas import Schema
 Parameter = dict[str, Any]
 
 _LARGEST = 10**limits.NUMBER_DIGITS - 1
+#: What is left out at both ends of a value, for a class of characters.
+_SPACES = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - of a header's name
 
 
@@ -83,7 +85,7 @@ def settings(policy: Policy) -> Sequence[Parameter]:
     """Those that any message can have, and a retry can change."""
     longest_delay, longest_wait = show_duration(policy.max_delay_ms), show_duration(limits.WAIT_MS)
     default_timeout = show_duration(min(policy.default_timeout_ms, policy.max_timeout_ms))
-    field = rf"({_any_case('body')}|{_any_case('header')}[sS]?(\[ *{_TOKEN} *\])?)"
+    field = rf"({_any_case('body')}|{_any_case('header')}[sS]?(\[[{_SPACES}]*{_TOKEN}[{_SPACES}]*\])?)"
     return [
         _header(
             "Upstash-Delay",
@@ -143,7 +145,10 @@ def settings(policy: Policy) -> Sequence[Parameter]:
             "Upstash-Redact-Fields",
             "`body`, `header` (all) or `header[Name]`, separated by commas: shown by every route as"
             " `REDACTED:<SHA-256>`, and sent as they are.",
-            {"type": "string", "pattern": rf"^([\s,]*{field}(\s*,[\s,]*{field})*[\s,]*)?$"},
+            {
+                "type": "string",
+                "pattern": f"^([,{_SPACES}]*{field}([{_SPACES}]*,[,{_SPACES}]*{field})*[,{_SPACES}]*)?$",
+            },
             "body, header[Authorization]",
         ),
         _header(
@@ -251,7 +256,7 @@ def _shared() -> Sequence[Parameter]:
 
 
 def letter_filters() -> Sequence[Parameter]:
-    some_id = r"[^,]*[^\s,][^,]*"
+    some_id = f"[^,]*[^,{_SPACES}][^,]*"
     return [
         *_shared(),
         _in_query(
