@@ -27,6 +27,13 @@ class Counted:
 
 PUBLISH = Counted({"PutItem": 1, "SendMessageBatch": 1}, write_units=2, sent=1_950, logged=160)
 PUBLISH_DEDUPLICATED = Counted({"PutItem": 2, "SendMessageBatch": 1}, write_units=3, sent=2_750, logged=160)
+#: Of a thousand messages that one request brings, as a batch or to a URL group, which is read.
+PUBLISH_THOUSAND = Counted(
+    {"BatchWriteItem": 40, "SendMessageBatch": 100}, write_units=2_000, sent=1_800_000, logged=160
+)
+PUBLISH_TO_THOUSAND = Counted(
+    {"GetItem": 1, "BatchWriteItem": 40, "SendMessageBatch": 100}, write_units=2_000, sent=1_800_000, logged=160
+)
 #: Of ten messages that one batch brings; the signing keys are read once, and one item logs all that befell them.
 DELIVER_TEN = Counted({"GetItem": 11, "UpdateItem": 20, "PutItem": 1}, write_units=21, sent=23_500, logged=2_560)
 #: An attempt that fails, alone in its batch.
@@ -56,7 +63,7 @@ _QSTASH_MESSAGE = 10e-6
 _POLLS_A_MONTH = 5 * 3 * 60 * 24 * 30
 
 #: Assumed: how long a call of each function takes. A batch lasts as long as its slowest endpoint.
-_API_S, _BATCH_S, _TICK_S = 0.015, 0.25, 0.8
+_API_S, _API_THOUSAND_S, _BATCH_S, _TICK_S = 0.015, 2.0, 0.25, 0.8
 _TICKS_A_MONTH = 30 * 24 * 60
 #: Assumed: the look reads each message and its state twice, 1.7 KB, and a read unit has 4 KB.
 _LOOK_READ_UNITS = 2 * 1.7 / 4
@@ -76,17 +83,18 @@ def calls_of(name: str, *parts: Counted) -> int:
     return sum(part.calls.get(name, 0) for part in parts)
 
 
-def a_message() -> Iterator[tuple[str, float]]:
-    """Dollars for one plain message that is delivered at the first try, in a full batch."""
-    yield "DynamoDB writes", writes(PUBLISH) + writes(DELIVER_TEN) / 10 + _LOOK_WRITE_UNITS * _WRITE_UNIT
+def a_message(publish: Counted = PUBLISH, api_s: float = _API_S, of: int = 1) -> Iterator[tuple[str, float]]:
+    """Dollars for one plain message that is delivered at the first try, in a full batch. It is one of so many that a
+    request publishes in `api_s`."""
+    yield "DynamoDB writes", writes(publish) / of + writes(DELIVER_TEN) / 10 + _LOOK_WRITE_UNITS * _WRITE_UNIT
     yield "DynamoDB reads", (calls_of("GetItem", DELIVER_TEN) / 10 + _LOOK_READ_UNITS) * _READ_UNIT
     # The event source receives and deletes ten at once.
-    yield "SQS", (calls_of("SendMessageBatch", PUBLISH) + 2 / 10) * _SQS_CALL
+    yield "SQS", (calls_of("SendMessageBatch", publish) / of + 2 / 10) * _SQS_CALL
     yield (
         "Lambda (assumed durations)",
-        (_LAMBDA_CALL * (1 + 1 / 10) + _LAMBDA_GB_S * _MEMORY_GB * (_API_S + _BATCH_S / 10)),
+        (_LAMBDA_CALL * (1 / of + 1 / 10) + _LAMBDA_GB_S * _MEMORY_GB * (api_s / of + _BATCH_S / 10)),
     )
-    yield "CloudWatch logs", logs(PUBLISH) + logs(DELIVER_TEN) / 10
+    yield "CloudWatch logs", logs(publish) / of + logs(DELIVER_TEN) / 10
 
 
 def a_month() -> Iterator[tuple[str, float]]:
@@ -128,6 +136,8 @@ def main() -> None:
     total = sum(dollars for _, dollars in a_message())
     lines = [(name, messages * dollars) for name, dollars in a_message()]
     lines.append((f"{messages:,.0f} messages of 1 KB, behind the function URL", messages * total))
+    batched = sum(dollars for _, dollars in a_message(PUBLISH_THOUSAND, _API_THOUSAND_S, 1_000))
+    lines.append(("  the same in batches of a thousand", messages * batched))
     lines += [(f"  more {name}", messages * dollars) for name, dollars in more()]
     lines.append(("  the same at QStash's pay-as-you-go price", messages * _QSTASH_MESSAGE))
     lines += list(a_month())

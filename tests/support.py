@@ -8,11 +8,22 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from waypost.call import Call, Reply
+from waypost.call import Call, Limit, ReadBody, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
-from waypost.core.ports import Answer, Bell, NoAnswer, Outgoing, Ports
+from waypost.core.ports import (
+    Answer,
+    Bell,
+    Busy,
+    Delete,
+    Item,
+    NoAnswer,
+    Outgoing,
+    Ports,
+    Put,
+    Write,
+)
 from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.blobs import FolderBlobs
 from waypost.engines.embedded.sqlite import SqliteStore
@@ -54,6 +65,26 @@ class Rung:
         return 0
 
 
+class FailingTable(EmbeddedTable):
+    """What `busy` says of a write can't be written."""
+
+    def __init__(self, store: SqliteStore) -> None:
+        super().__init__(store, strict=True)
+        self.busy: Callable[[Write], bool] = lambda one: False
+
+    async def write(self, one: Write, *, relaxed: bool = False) -> Item | None:
+        if self.busy(one):
+            raise Busy("simulated")
+        return await super().write(one, relaxed=relaxed)
+
+    async def write_many(self, writes: Sequence[Put | Delete]) -> None:
+        """As DynamoDB does it: the others are written."""
+        whole = [one for one in writes if not self.busy(one)]
+        await super().write_many(whole)
+        if len(whole) < len(writes):
+            raise Busy("simulated: a part is left undone")
+
+
 class FakeSender:
     """Answers with what `answers` gives, in turn, then 200; keeps what was sent."""
 
@@ -66,8 +97,8 @@ class FakeSender:
         return self.answers.pop(0) if self.answers else Answer(200, (), b"")
 
 
-def given_body(body: bytes) -> Callable[[], Coroutine[Any, Any, bytes]]:
-    async def read() -> bytes:
+def given_body(body: bytes) -> ReadBody:
+    async def read(limit: Limit | None = None) -> bytes:
         return body
 
     return read
@@ -80,7 +111,7 @@ class Desk:
         self.store = SqliteStore(folder / "waypost.db")
         self.clock, self.rung, self.sender = FakeClock(), Rung(), FakeSender()
         self.blobs = FolderBlobs(folder / "blobs")
-        self.table = EmbeddedTable(self.store, strict=True)
+        self.table = FailingTable(self.store)
         self.ports = Ports(self.table, self.rung, self.blobs, self.sender, self.clock, random.Random(1).randbytes)
         self.policy = policy or Policy()
         self.service = assemble(

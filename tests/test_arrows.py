@@ -32,7 +32,7 @@ _CORE_MAY = {
     "urllib",
     "zlib",
     "ast",
-    "asyncio",  # `gather` alone: to ask for several partitions at once
+    "asyncio",  # `gather` alone: to ask for several things at once
     "waypost",
 }
 #: What an engine may import of the core: what it is asked for, and what needs nothing of the rest.
@@ -80,6 +80,7 @@ _ENTRY_POINTS_MAY = {
     "waypost.core.deliver",
     "waypost.core.errors",
     "waypost.core.guard",
+    "waypost.core.limits",
     "waypost.core.message",
     "waypost.core.policy",
     "waypost.core.ports",

@@ -44,7 +44,7 @@ def test_the_destination_is_taken_raw(raw: str, query: str, url: str) -> None:
     [
         ("example.com/p", "add http:// or https://"),
         ("ftp://example.com", "add http:// or https://"),
-        ("my-group", "URL groups"),
+        ("my group", "add http:// or https://"),
         ("api/llm", "api destinations"),
         ("https://", "names no host"),
         ("https:///p", "names no host"),

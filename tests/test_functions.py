@@ -34,6 +34,8 @@ from waypost.engines.system import SystemClock
 
 TOKEN = "a-token-of-this-test"
 _KB = 1_024
+#: As much that can't be compressed into less.
+KILOBYTE = "".join(random.Random(1).choices("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", k=_KB))
 _BILLED_WITH_EACH_LINE = 26
 
 
@@ -275,9 +277,7 @@ def call(method: str, path: str, body: str = "", **headers: str) -> dict[str, An
 
 
 def publish(url: str, **headers: str) -> str:
-    # As much as a kilobyte that can't be compressed into less.
-    body = "".join(random.Random(1).choices("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", k=_KB))
-    answer = call("POST", f"/v2/publish/{url}", body, **{"content-type": "text/plain"}, **headers)
+    answer = call("POST", f"/v2/publish/{url}", KILOBYTE, **{"content-type": "text/plain"}, **headers)
     assert answer["statusCode"] == 201, answer
     return answer["body"].split('"')[3]  # type: ignore[no-any-return]
 
@@ -360,6 +360,44 @@ def test_a_retried_message(world: World, sink: SinkProcess) -> None:
     deliver(world)
     assert len(place.wait_for(2, 2)) == 2
     assert world.counted().write_units == 3
+
+
+def test_a_thousand_messages_at_once(world: World, sink: SinkProcess) -> None:
+    url = sink.place("ok").url
+    items = [{"destination": url, "headers": {"Content-Type": "text/plain"}, "body": KILOBYTE} for _ in range(1_000)]
+    emptied(world)
+    answer = call("POST", "/v2/batch", json.dumps(items))
+    assert answer["statusCode"] == 201, answer
+    batch = world.counted()
+    assert batch.within(cost.PUBLISH_THOUSAND), batch
+    assert len({one["messageId"] for one in json.loads(answer["body"])}) == 1_000
+    emptied(world)
+
+    # Of the least size, in a group.
+    endpoints = [{"url": f"{url}&n={n}"} for n in range(1_000)]
+    assert call("POST", "/v2/topics/thousand/endpoints", json.dumps({"endpoints": endpoints}))["statusCode"] == 200
+    world.counted()
+    answer = call("POST", "/v2/publish/thousand", KILOBYTE, **{"content-type": "text/plain"})
+    assert answer["statusCode"] == 201, answer
+    group = world.counted()
+    assert group.within(cost.PUBLISH_TO_THOUSAND), group
+    assert [one["url"] for one in json.loads(answer["body"])] == [one["url"] for one in endpoints]
+    emptied(world)
+    # One costs less than it would alone.
+    alone, among = (
+        sum(dollars for _, dollars in cost.a_message(*how))
+        for how in ((), (cost.PUBLISH_THOUSAND, cost._API_THOUSAND_S, 1_000))
+    )
+    assert among < alone
+
+
+def test_bodies_of_a_batch_are_bounded_by_what_a_function_is_handed(world: World) -> None:
+    items = [{"destination": "http://127.0.0.1:9/", "body": "x" * 500_000}] * 8
+    assert call("POST", "/v2/batch", json.dumps([*items, {"destination": "http://127.0.0.1:9/"}]))["statusCode"] == 201
+    answer = call("POST", "/v2/batch", json.dumps([*items, {"destination": "http://127.0.0.1:9/", "body": "x"}]))
+    assert answer["statusCode"] == 413
+    assert "current limit: 4000000 " in answer["body"]
+    emptied(world)
 
 
 def test_a_delayed_message(world: World, sink: SinkProcess) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from support import ONE, PUBLISH, TWO, Desk, with_desk
 from waypost.core import history, limits
-from waypost.core.event import Position, after_all
+from waypost.core.event import Position, after_all, log_bound, log_partition
 from waypost.core.policy import DAY, MINUTE, SECOND, Policy
 from waypost.core.ports import Answer, Busy, Change, Delete, Key, NoAnswer, Put, Unavailable
 
@@ -53,6 +54,30 @@ async def look(desk: Desk, ms: int = 5 * MINUTE) -> None:
     desk.clock.ms += ms
     while await desk.service.look.tick():
         pass
+
+
+def test_segments_of_the_release_before_are_read(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await look(desk)
+        message_id = "msg_" + "0" * 26
+        now = desk.clock.ms
+        # Sources had no more then than id, URL, labels and the caller's address.
+        block = [[[message_id, "https://example.com/in", ["l"], "192.0.2.7"]], [[0, 0, 0], [5, 0, 5]]]
+        item = {
+            "pk": log_partition(ONE.name, now // DAY),
+            "sk": f"{log_bound(now + 5)}#old",
+            "v": 1,
+            "first": now,
+            "log": zlib.compress(json.dumps(block).encode()),
+            "ttl": now // 1000 + 1_000,
+        }
+        await desk.table.write(Put(item))
+        desk.clock.ms += MINUTE
+        assert states(await listed(desk)) == ["DELIVERED", "CREATED"]
+        assert states(await listed(desk, label="l")) == ["DELIVERED", "CREATED"]
+        assert await listed(desk, topicName="g") == []
+
+    with_desk(tmp_path, test)
 
 
 def states(events: Sequence[dict[str, Any]]) -> list[str]:

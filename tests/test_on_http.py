@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from waypost.call import Reply
+from waypost.call import Limit, Reply
 from waypost.core.errors import TooMuch
 from waypost.core.policy import Policy
 from waypost.on_http import read_call, written
@@ -115,6 +115,16 @@ def test_a_body_is_text_or_base64_or_nothing() -> None:
 def test_a_body_beyond_the_limit_is_refused() -> None:
     with pytest.raises(TooMuch, match="WAYPOST_MAX_BODY"):
         body_of(event("/", body="x" * 11), Policy(max_body=10))
+
+
+def test_a_route_says_how_long_its_bodies_may_be() -> None:
+    async def read(most: int) -> bytes:
+        call = read_call(event("/", body="x" * 11), Policy(max_body=10))
+        return await call.read_body(Limit(most, "that is too much"))
+
+    assert asyncio.run(read(11)) == b"x" * 11
+    with pytest.raises(TooMuch, match="that is too much"):
+        asyncio.run(read(10))
 
 
 def test_an_answer_is_json_with_its_headers() -> None:

@@ -9,22 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from waypost.batch_routes import BatchRoutes
 from waypost.call import Call, Reply
 from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.body import load_body
 from waypost.core.dead_letters import DeadLetters
-from waypost.core.destination import read_destination, split_control_keys
+from waypost.core.destination import is_group_name, read_destination, split_control_keys
 from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch, Unauthorized, shown
+from waypost.core.groups import Groups
 from waypost.core.guard import Guard
 from waypost.core.log import Log
 from waypost.core.messages import Messages
-from waypost.core.policy import Policy
+from waypost.core.policy import Policy, body_too_large
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
 from waypost.core.settings import read_settings
+from waypost.group_routes import GroupRoutes
 from waypost.letter_routes import LetterRoutes
 from waypost.logs import Logs
-from waypost.shapes import message_shape
+from waypost.shapes import message_shape, outcome_shape
 
 _log = logging.getLogger("waypost.api")
 
@@ -71,6 +74,9 @@ class Api:
         self._publisher = publisher
         self._messages = Messages(ports, policy, log)
         self.letters = LetterRoutes(ports, policy, dead_letters, guard)
+        groups = Groups(ports)
+        self.groups = GroupRoutes(policy, groups, guard)
+        self.batches = BatchRoutes(ports, policy, publisher, groups, guard)
         self._logs = Logs(ports, policy, self._messages)
         self._keys = keys
         self._guard = guard
@@ -154,6 +160,8 @@ class Api:
         return Reply(200, page(self._policy), HEADERS, "text/html; charset=utf-8")
 
     async def publish(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        if is_group_name(name := unquote(match["destination"])):
+            return await self.batches.publish_to_group(call, account, name)
         url, ours = read_destination(match["destination"], call.query, self._guard)
         body = await call.read_body()
         if len(body) > self._policy.max_body:
@@ -170,9 +178,10 @@ class Api:
             now_ms=self._ports.clock.now_ms(),
         )
         accepted = await self._publisher.publish(request)
-        if accepted.deduplicated:
-            return Reply(202, {"messageId": accepted.message_id, "deduplicated": True})
-        return Reply(201, {"messageId": accepted.message_id})
+        return Reply(202 if accepted.deduplicated else 201, outcome_shape(accepted))
+
+    async def publish_batch(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        return await self.batches.batch(call, account)
 
     async def get_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         message_id = unquote(match["id"])
@@ -213,13 +222,6 @@ class _NotAllowed(Exception):
         self.allow = allow
 
 
-def body_too_large(policy: Policy) -> str:
-    return (
-        f"quota maxMessageSize exceeded, current limit: {policy.max_body} (the body is larger than so many bytes;"
-        f" the setting {policy.setting('max_body')} changes the limit)"
-    )
-
-
 def _route(method: str, template: str, handle: _Handler, *, open: bool = False) -> Route:  # noqa: A002 - the field's name
     pattern = re.sub(r"\{(\w+)\}", lambda named: f"(?P<{named[1]}>{_PARTS.get(named[1], '[^/]+')})", template)
     return Route(method, template, re.compile(pattern, re.DOTALL), handle, open)
@@ -227,6 +229,10 @@ def _route(method: str, template: str, handle: _Handler, *, open: bool = False) 
 
 def _of_letters(handle: Callable[[LetterRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
     return lambda api, call, account, match: handle(api.letters, call, account, match)
+
+
+def _of_groups(handle: Callable[[GroupRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
+    return lambda api, call, account, match: handle(api.groups, call, account, match)
 
 
 def _not_served(methods: str, pattern: str) -> list[Route]:
@@ -241,6 +247,7 @@ _DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm)/",
 #: Every route there is. What QStash has and this version has not is named, so that nobody wonders.
 ROUTES: Sequence[Route] = [
     _route("POST", "/v2/publish/{destination}", Api.publish),
+    _route("POST", "/v2/batch", Api.publish_batch),
     _route("GET", "/v2/messages/{id}", Api.get_message),
     _route("DELETE", "/v2/messages/{id}", Api.cancel_message),
     _route("POST", "/v2/messages/{id}/retry", Api.retry_message),
@@ -252,16 +259,20 @@ ROUTES: Sequence[Route] = [
     _route("POST", "/v2/dlq/retry/{id}", _of_letters(LetterRoutes.retry)),
     _route("GET", "/v2/events", Api.list_events),
     _route("GET", "/v2/logs", Api.list_logs),
+    _route("GET", "/v2/topics", _of_groups(GroupRoutes.list_all)),
+    _route("GET", "/v2/topics/{name}", _of_groups(GroupRoutes.get)),
+    _route("PATCH", "/v2/topics/{name}", _of_groups(GroupRoutes.set_headers)),
+    _route("DELETE", "/v2/topics/{name}", _of_groups(GroupRoutes.delete)),
+    _route("POST", "/v2/topics/{name}/endpoints", _of_groups(GroupRoutes.upsert)),
+    _route("DELETE", "/v2/topics/{name}/endpoints", _of_groups(GroupRoutes.remove)),
     _route("GET", "/v2/keys", Api.get_keys),
     _route("GET", "/healthz", Api.health, open=True),
     _route("GET", "/openapi.json", Api.get_description, open=True),
     _route("GET", "/docs", Api.get_page, open=True),
     *_not_served("POST", r"/v2/enqueue/.+"),
-    *_not_served("POST", r"/v2/batch"),
     *_not_served("DELETE", r"/v2/messages"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
     *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
-    *_not_served("GET POST PATCH DELETE", r"/v2/topics(/.+)?"),
     *_not_served("POST", r"/v2/keys/rotate"),
     *_not_served("GET POST", r"/v2/flowControl(/.+)?"),
     *_not_served("GET", r"/v2/globalParallelism"),

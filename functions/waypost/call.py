@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Awaitable, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Struct
+
+from waypost.core.policy import Policy, body_too_large
+
+
+class Limit(NamedTuple):
+    """How long a body may be, and what is said to who sends more."""
+
+    most: int
+    refusal: str
+
+
+def body_limit(policy: Policy) -> Limit:
+    """That of a message's body."""
+    return Limit(policy.max_body, body_too_large(policy))
+
+
+class ReadBody(Protocol):
+    def __call__(self, limit: Limit | None = None) -> Awaitable[bytes]:
+        """The whole body. Raises TooMuch for one beyond the limit; None: that of a message's body."""
+        ...
 
 
 class Call(Struct, frozen=True):
@@ -16,8 +36,8 @@ class Call(Struct, frozen=True):
     path: str
     query: str
     headers: Sequence[tuple[str, str]]
-    #: Reads the whole body; asked only when the caller is known. Raises TooMuch.
-    read_body: Callable[[], Awaitable[bytes]]
+    #: Asked only when the caller is known.
+    read_body: ReadBody
     caller_ip: str
 
 

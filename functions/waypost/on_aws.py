@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waypost.core import limits
 from waypost.core.accounts import Tokens
 from waypost.core.guard import Guard, is_address
 from waypost.core.ports import Ports, Unavailable
@@ -82,7 +83,14 @@ class Function:
         self._runner = asyncio.Runner()
         self._stage = environment.get("WAYPOST_STAGE", "dev")
         self.log = _logger(environment.get("WAYPOST_FUNCTION", "waypost"))
-        self.policy = replace(read_policy(environment), shards=_SHARDS, compress_from=_COMPRESS_FROM, fresh=0)
+        policy = read_policy(environment)
+        self.policy = replace(
+            policy,
+            shards=_SHARDS,
+            compress_from=_COMPRESS_FROM,
+            fresh=0,
+            max_batch=min(policy.max_batch, limits.BODY_ON_AWS),
+        )
         guard = Guard(read_networks(environment), never=_runtime_api(environment))
         threads = ThreadPoolExecutor(_THREADS, "aws")
         self.sender = HttpSender(guard)

@@ -6,8 +6,7 @@ import base64
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from waypost.api import body_too_large
-from waypost.call import Call, Reply
+from waypost.call import Call, Limit, Reply, body_limit
 from waypost.core.errors import TooMuch
 from waypost.core.policy import Policy
 from waypost.on_aws import Function, function
@@ -31,11 +30,12 @@ def read_call(event: Mapping[str, Any], policy: Policy) -> Call:
     came, the HTTP API decodes it. Letters outside ASCII are given as their bytes, each of which is a character."""
     http = event["requestContext"]["http"]
 
-    async def read_body() -> bytes:
+    async def read_body(limit: Limit | None = None) -> bytes:
+        limit = limit or body_limit(policy)
         text = event.get("body") or ""
         body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode("utf-8", "surrogatepass")
-        if len(body) > policy.max_body:
-            raise TooMuch(body_too_large(policy))
+        if len(body) > limit.most:
+            raise TooMuch(limit.refusal)
         return body
 
     return Call(

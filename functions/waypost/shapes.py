@@ -6,11 +6,36 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from waypost.core.callback import hidden_of_callback, listed
+from waypost.core.accept import NotStored
+from waypost.core.callback import hidden_of_callback, listed, named_via
 from waypost.core.dead_letters import Letter
 from waypost.core.event import Event, Failure
+from waypost.core.groups import Group
 from waypost.core.message import Message, Phase, State
+from waypost.core.publish import Accepted
 from waypost.core.terms import Callback, Terms, hidden
+
+
+def outcome_shape(outcome: Accepted | NotStored) -> dict[str, Any]:
+    """What became of one request to publish."""
+    if isinstance(outcome, NotStored):
+        return {"error": f"the message store failed, try again: {outcome.reason}"}
+    shape: dict[str, Any] = {"messageId": outcome.message_id}
+    if outcome.deduplicated:
+        shape["deduplicated"] = True
+    return shape
+
+
+def group_shape(group: Group) -> dict[str, Any]:
+    shape: dict[str, Any] = {
+        "name": group.name,
+        "createdAt": group.created_ms,
+        "updatedAt": group.updated_ms,
+        "endpoints": [{"url": one.url, "name": one.name} if one.name else {"url": one.url} for one in group.endpoints],
+    }
+    if group.headers:
+        shape["headers"] = listed(group.headers)
+    return shape
 
 
 def message_shape(message: Message, state: State, body: bytes) -> dict[str, Any]:
@@ -54,6 +79,7 @@ def event_shape(event: Event, accepted: Mapping[str, Any]) -> dict[str, Any]:
         "state": event.state,
         "url": source.url,
         "callerIP": source.caller_ip,
+        **named_via(source.via),
     }
     if source.labels:
         shape |= {"label": source.labels[0], "labels": list(source.labels)}
@@ -103,6 +129,7 @@ def described(message: Message, body: bytes | None) -> dict[str, Any]:
         "header": shown_headers(terms.headers, terms.redacted),
         "callerIP": message.caller_ip,
         "timeout": terms.timeout_ms,
+        **named_via(message.via),
     }
     if body is not None:
         shape |= shown_body("body", "bodyBase64", body, terms.redacted)

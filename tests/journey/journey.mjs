@@ -23,6 +23,13 @@ const scenarios = {
   // The name that it had before; it tells nothing.
   delete: async ({ messageId }) => (await new Client().messages.delete(messageId)) ?? null,
 
+  // Methods that tell nothing give null.
+  call: async ({ resource, method, request }) => (await new Client()[resource][method](request)) ?? null,
+
+  batch: ({ request }) => new Client().batch(request),
+
+  batchJSON: ({ request }) => new Client().batchJSON(request),
+
   dlq: ({ method, request }) => new Client().dlq[method](request),
 
   // Page after page, as the client's documentation has it; the answers to all the calls.

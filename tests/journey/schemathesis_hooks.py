@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import string
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import schemathesis
@@ -52,8 +55,10 @@ schemathesis.openapi.format("waypost-expression", _terms.filter(lambda text: len
 
 @schemathesis.hook
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
-    """Examples are sent, too: to this machine, and for dead letters that there are. And what answers hold must be
-    described: a field that is not would be an error."""
+    """URLs are of this machine, and so are examples, which are sent, too: those of dead letters are ids that there are.
+    And what answers hold must be described: a field that is not would be an error."""
+    for endpoint in _of_format(raw_schema, "waypost-endpoint"):
+        endpoint["pattern"] = _HTTP.sub(f"({'|'.join(map(re.escape, _DESTINATIONS))})", endpoint["pattern"])
     letters = iter(os.environ["LETTERS"].split())
     for path, operations in raw_schema["paths"].items():
         for operation in operations.values():
@@ -62,8 +67,32 @@ def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, 
                     parameter["example"] = _DESTINATIONS[0]
                 elif parameter["name"] == "id" and path.startswith("/v2/dlq"):
                     parameter["example"] = next(letters)
-    for schema in raw_schema["components"]["schemas"].values():
-        schema["additionalProperties"] = False
+    schemas = raw_schema["components"]["schemas"]
+    waiting = _named([operation["responses"] for path in raw_schema["paths"].values() for operation in path.values()])
+    answered: set[str] = set()
+    while waiting:
+        answered |= waiting
+        waiting = _named([schemas[name] for name in waiting]) - answered
+    for name in answered:
+        if "properties" in schemas[name]:
+            schemas[name]["additionalProperties"] = False
+
+
+#: What patterns of URLs begin with.
+_HTTP = re.compile(r"\(\[Hh\][^()]*\):/{1,2}")
+
+
+def _of_format(part: Any, name: str) -> Iterator[dict[str, Any]]:
+    """The schemas of that format in what JSON has been read to."""
+    if isinstance(part, dict) and part.get("format") == name:
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _of_format(inner, name)
+
+
+def _named(parts: list[Any]) -> set[str]:
+    """The schemas that these refer to."""
+    return set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(parts)))
 
 
 @schemathesis.hook

@@ -13,26 +13,19 @@ from qstash import QStash
 HERE = Path(__file__).parent
 #: Not served yet; each is refused by name (tests/test_api.py).
 _LATER_IN_PYTHON = {
-    *("message.batch", "message.batch_json", "message.cancel_all", "message.cancel_many"),
+    *("message.cancel_all", "message.cancel_many"),
     *("message.enqueue", "message.enqueue_json", "signing_key.rotate"),
     *("queue.delete", "queue.get", "queue.list", "queue.pause", "queue.resume", "queue.upsert"),
     *("schedule.create", "schedule.create_json", "schedule.delete", "schedule.get", "schedule.list"),
     *("schedule.pause", "schedule.resume"),
-    *("url_group.delete", "url_group.get", "url_group.list", "url_group.remove_endpoints"),
-    "url_group.upsert_endpoints",
     *("flow_control.get", "flow_control.get_global_parallelism", "flow_control.pause", "flow_control.pin"),
     *("flow_control.reset_rate", "flow_control.resume", "flow_control.unpin"),
 }
 _LATER_IN_JAVASCRIPT = {
-    *("batch", "batchJSON", "messages.deleteMany", "messages.deleteAll"),
+    *("messages.deleteMany", "messages.deleteAll"),
     *("queue.upsert", "queue.get", "queue.list", "queue.delete", "queue.enqueue", "queue.enqueueJSON"),
     *("queue.pause", "queue.resume"),
     *("schedules.create", "schedules.get", "schedules.list", "schedules.delete", "schedules.pause", "schedules.resume"),
-    *(
-        f"{group}.{name}"
-        for group in ("urlGroups", "topics")
-        for name in ("addEndpoints", "removeEndpoints", "list", "get", "delete")
-    ),
     *("flowControl.get", "flowControl.getGlobalParallelism", "flowControl.pause", "flowControl.resume"),
     *("flowControl.pin", "flowControl.unpin", "flowControl.resetRate"),
 }

@@ -263,6 +263,78 @@ def test_logs_tell_what_befell_a_message(javascript: JavaScript, sink: SinkProce
     assert javascript("allLogs", request={"filter": {"label": label}, "count": 4}) == logs
 
 
+def test_a_url_group_is_made_published_to_and_deleted(javascript: JavaScript, sink: SinkProcess):
+    name, first, second = f"group-{uuid.uuid4().hex}", sink.place("ok", part="1"), sink.place("ok", part="2")
+    endpoints = [{"url": first.url, "name": "first"}, {"url": second.url}]
+    added = javascript(
+        "call", resource="urlGroups", method="addEndpoints", request={"name": name, "endpoints": endpoints}
+    )
+
+    made = javascript("call", resource="urlGroups", method="get", request=name)
+
+    assert added is None
+    assert (made["name"], made["endpoints"]) == (name, endpoints)
+    assert made in javascript("call", resource="urlGroups", method="list")
+    answers = javascript("publishJSON", request={"urlGroup": name, "body": {"n": 1}})
+    assert [answer["url"] for answer in answers] == [first.url, second.url]
+    for place, answer in zip((first, second), answers, strict=True):
+        [delivery] = place.wait_for(1, 1)
+        assert delivery.header("Upstash-Message-Id") == answer["messageId"]
+        assert delivery.header("Upstash-Topic-Name") == name
+    message = javascript("get", messageId=answers[0]["messageId"])
+    assert (message["urlGroup"], message["endpointName"]) == (name, "first")
+
+    removed = {"name": name, "endpoints": [{"name": "first"}]}
+    javascript("call", resource="urlGroups", method="removeEndpoints", request=removed)
+    assert javascript("call", resource="urlGroups", method="get", request=name)["endpoints"] == endpoints[1:]
+    javascript("call", resource="urlGroups", method="delete", request=name)
+    refused = javascript("refused", request={"urlGroup": name, "body": {}})
+    assert refused["status"] == 404
+    assert f"/v2/topics/{name}/endpoints" in json.loads(refused["message"])["error"]
+
+
+def test_a_url_group_by_the_name_that_it_had_before(javascript: JavaScript, sink: SinkProcess):
+    name, place = f"group-{uuid.uuid4().hex}", sink.place("ok")
+    request = {"name": name, "endpoints": [{"url": place.url}]}
+    javascript("call", resource="topics", method="addEndpoints", request=request)
+
+    [answer] = javascript("publishJSON", request={"topic": name, "body": {}})
+
+    assert answer["url"] == place.url
+    assert javascript("call", resource="topics", method="get", request=name)["endpoints"] == request["endpoints"]
+    javascript("call", resource="topics", method="removeEndpoints", request=request)
+    assert name not in [one["name"] for one in javascript("call", resource="topics", method="list")]
+    javascript("call", resource="topics", method="delete", request=name)
+
+
+def test_a_batch_is_many_messages(javascript: JavaScript, sink: SinkProcess):
+    name = f"group-{uuid.uuid4().hex}"
+    first, second, grouped = sink.place("ok", part="1"), sink.place("ok", part="2"), sink.place("ok", part="3")
+    request = {"name": name, "endpoints": [{"url": grouped.url}]}
+    javascript("call", resource="urlGroups", method="addEndpoints", request=request)
+
+    one, [of_group], again = javascript(
+        "batchJSON",
+        request=[
+            {"url": first.url, "body": {"n": 1}, "headers": {"X-Order": "7"}, "deduplicationId": name},
+            {"urlGroup": name, "body": {"n": 2}},
+            {"url": first.url, "body": {"n": 3}, "deduplicationId": name},
+        ],
+    )
+    [plain] = javascript("batch", request=[{"url": second.url, "body": "text", "method": "PUT"}])
+
+    assert again == {**one, "deduplicated": True}
+    [delivery] = first.wait_for(1, 1)
+    assert (json.loads(delivery.body), delivery.header("X-Order")) == ({"n": 1}, "7")
+    assert delivery.header("Content-Type") == "application/json"
+    [delivery] = grouped.wait_for(1, 1)
+    assert delivery.header("Upstash-Message-Id") == of_group["messageId"]
+    [delivery] = second.wait_for(1, 1)
+    assert (delivery.body, delivery.method) == (b"text", "PUT")
+    assert delivery.header("Upstash-Message-Id") == plain["messageId"]
+    javascript("call", resource="urlGroups", method="delete", request=name)
+
+
 def test_a_refusal_is_an_error_that_says_why(javascript: JavaScript):
     refused = javascript("refused", request={"url": "http://127.0.0.1:9/", "body": {}, "retries": -1})
 

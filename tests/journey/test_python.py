@@ -297,6 +297,77 @@ def test_logs_tell_what_befell_a_message(python: QStash, sink: SinkProcess, serv
     assert pages == labelled
 
 
+def test_a_url_group_is_made_published_to_and_deleted(python: QStash, sink: SinkProcess):
+    group, first, second = f"group-{uuid.uuid4().hex}", sink.place("ok", part="1"), sink.place("status", code=404)
+    before_ms = time.time() * 1000
+    python.url_group.upsert_endpoints(group, [{"url": first.url, "name": "first"}, {"url": second.url}])
+
+    made = python.url_group.get(group)
+
+    assert made.name == group
+    assert [(one.url, one.name) for one in made.endpoints] == [(first.url, "first"), (second.url, None)]
+    assert 0 <= made.created_at - before_ms + 1000 * CLOCKS_S < 60_000
+    assert made in python.url_group.list()
+
+    answers = python.message.publish_json(url_group=group, body={"n": 1}, retries=0, deduplication_id="once")
+    assert isinstance(answers, list)
+    assert [(one.url, one.deduplicated) for one in answers] == [(first.url, False), (second.url, False)]
+    for place, answer in zip((first, second), answers, strict=True):
+        [delivery] = place.wait_for(1, 1)
+        assert json.loads(delivery.body) == {"n": 1}
+        assert delivery.header("Upstash-Message-Id") == answer.message_id
+        assert delivery.header("Upstash-Topic-Name") == group
+    message = python.message.get(answers[0].message_id)
+    assert (message.url_group, message.endpoint) == (group, "first")
+    [letter] = wait_until(lambda: python.dlq.list(filter={"url_group": group}).messages, 1)
+    assert (letter.message_id, letter.url_group) == (answers[1].message_id, group)
+    python.dlq.delete(letter.dlq_id)
+    again = python.message.publish_json(url_group=group, body={"n": 1}, deduplication_id="once")
+    assert isinstance(again, list)
+    assert [(one.message_id, one.deduplicated) for one in again] == [(one.message_id, True) for one in answers]
+
+    python.url_group.upsert_endpoints(group, [{"url": first.url + "&more", "name": "first"}])
+    python.url_group.remove_endpoints(group, [{"url": second.url}])
+    assert [one.url for one in python.url_group.get(group).endpoints] == [first.url + "&more"]
+    python.url_group.remove_endpoints(group, [{"name": "first"}])
+    with pytest.raises(QStashError, match="status: 404"):
+        python.url_group.get(group)
+    python.url_group.upsert_endpoints(group, [{"url": first.url}])
+    python.url_group.delete(group)
+    with pytest.raises(QStashError, match="no URL group"):
+        python.message.publish_json(url_group=group, body={})
+
+
+def test_a_batch_is_many_messages(python: QStash, sink: SinkProcess):
+    group = f"group-{uuid.uuid4().hex}"
+    first, second, grouped = sink.place("ok", part="1"), sink.place("ok", part="2"), sink.place("ok", part="3")
+    python.url_group.upsert_endpoints(group, [{"url": grouped.url}])
+
+    one, of_group, other = python.message.batch_json(
+        [
+            {"url": first.url, "body": {"n": 1}, "headers": {"X-Order": "7"}, "delay": 1},
+            {"url_group": group, "body": {"n": 2}, "retries": 0},
+            {"url": first.url, "body": {"n": 3}, "deduplication_id": uuid.uuid4().hex, "method": "PUT"},
+        ]
+    )
+    [plain] = python.message.batch([{"url": second.url, "body": "text", "content_type": "text/plain"}])
+
+    assert isinstance(of_group, list)
+    assert [answer.url for answer in of_group] == [grouped.url]
+    for answer in (one, other, plain):
+        assert not isinstance(answer, list)
+    by_body = {json.loads(delivery.body)["n"]: delivery for delivery in first.wait_for(2, 2)}
+    assert (by_body[1].header("X-Order"), by_body[1].method, by_body[3].method) == ("7", "POST", "PUT")
+    assert by_body[1].header("Content-Type") == "application/json"
+    [delivery] = second.wait_for(1, 1)
+    assert (delivery.body, delivery.header("Content-Type")) == (b"text", "text/plain")
+    [delivery] = grouped.wait_for(1, 1)
+    assert delivery.header("Upstash-Message-Id") == of_group[0].message_id
+    with pytest.raises(QStashError, match=r"\[1\].headers"):
+        python.message.batch_json([{"url": second.url, "body": {}}, {"url": second.url, "body": {}, "delay": "soon"}])
+    python.url_group.delete(group)
+
+
 def test_signing_keys_are_read(python: QStash, python_receiver: Receiver):
     keys = python.signing_key.get()
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from waypost.call import Call, Reply
+from waypost.call import Call, Limit, Reply
 from waypost.core.policy import Policy
 from waypost.local.door import Door
 
@@ -40,7 +40,7 @@ class Echo:
         if call.path == "/unread":
             return Reply(401, {"error": "who are you"})
         try:
-            body = await call.read_body()
+            body = await call.read_body(Limit(300_000, "that is too much") if call.path == "/longer" else None)
         except Exception as refused:  # noqa: BLE001 - the api turns any into an answer
             return Reply(400, {"error": str(refused)})
         await self.hold.wait()
@@ -99,6 +99,25 @@ def test_requests_that_follow_unasked_are_answered_in_their_order(run: Run) -> N
             for n in range(50):
                 status, _, body = await answer(reader)
                 assert (status, body) == (200, f'{{"path":"/{n}","query":"","size":{n}}}')
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("path", "most", "words"), [("/in", 200_000, "WAYPOST_MAX_BODY"), ("/longer", 300_000, "too much")]
+)
+def test_a_route_says_how_long_its_bodies_may_be(run: Run, path: str, most: int, words: str) -> None:
+    async def test() -> None:
+        async with door(Echo()) as (_, port):
+            for size, expected in ((most, 200), (most + 1, 400)):
+                body = b"x" * size
+                chunked = f"POST {path} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n{size:x}\r\n".encode()
+                for whole in (request(path, body), chunked + body + b"\r\n0\r\n\r\n"):
+                    async with caller(port) as (reader, writer):
+                        writer.write(whole)
+                        status, _, said = await answer(reader)
+                        assert status == expected
+                        assert (words in said) == (expected == 400)
 
     run(test())
 

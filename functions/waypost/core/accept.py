@@ -3,16 +3,20 @@ attempt that calls back, or an operator who retries."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 from msgspec import Struct
 
 from waypost.core.body import store_body
 from waypost.core.cursor import open_cursor
 from waypost.core.ids import Place, make_message_id
 from waypost.core.log import Log
-from waypost.core.message import Message, life_ends_ms, partition_of
+from waypost.core.message import DIRECT, Message, Via, life_ends_ms, partition_of
 from waypost.core.policy import Policy
-from waypost.core.ports import LONGEST_BELL_MS, Bell, Ports, Randomness
-from waypost.core.reminder import LOOK_AFTER_MS, Looked, Stopwatch, remind
+from waypost.core.ports import LONGEST_BELL_MS, Bell, Busy, Ports, Randomness, Unavailable
+from waypost.core.reminder import LOOK_AFTER_MS, Looked, Stopwatch, remind, reminder
+from waypost.core.some_at_once import some_at_once
 from waypost.core.terms import Terms
 
 
@@ -28,6 +32,17 @@ class Request(Struct, frozen=True):
     due_ms: int
     caller_ip: str
     dedup: str = ""
+    via: Via = DIRECT
+
+
+class NotStored(Struct, frozen=True):
+    """A message that nobody may rely on, since the store failed; it may be delivered all the same."""
+
+    reason: str
+
+    @staticmethod
+    def because(failed: Exception) -> NotStored:
+        return NotStored(str(failed) or "it is busy")
 
 
 class Acceptor:
@@ -42,24 +57,81 @@ class Acceptor:
         name comes from."""
         if not self._looked.minute:
             await open_cursor(self._ports, self._looked)
-        now = request.asked_ms
-        place = Place(self._looked.minute_for_new_id(now), self._shard())
-        ttl = life_ends_ms(
+        ttl_ms = self._life_ends_ms(request)
+        return self._made(request, ttl_ms, await self._store_body(request, ttl_ms), random)
+
+    async def make_all(self, requests: Sequence[Request]) -> list[Message | NotStored]:
+        """Each one's message, in order. The same body with the same life is stored once: a blob is never deleted for
+        one message's sake, so several may share it."""
+        if not self._looked.minute:
+            await open_cursor(self._ports, self._looked)
+        lives = [self._life_ends_ms(request) for request in requests]
+        sharing = {(one.body, ttl_ms): (one, ttl_ms) for one, ttl_ms in zip(requests, lives, strict=True)}
+        bodies = dict(zip(sharing, await some_at_once(self._try_body, list(sharing.values())), strict=True))
+        made: list[Message | NotStored] = []
+        for request, ttl_ms in zip(requests, lives, strict=True):
+            body = bodies[request.body, ttl_ms]
+            made.append(body if isinstance(body, NotStored) else self._made(request, ttl_ms, body))
+        return made
+
+    async def announce(self, message: Message, watch: Stopwatch) -> None:
+        """After it was stored, which began when `watch` did: a reminder, if the look may have missed it, and a bell."""
+        if self._may_be_missed(watch)(message):
+            await self.remind(message)
+        await self.ring(message)
+
+    async def announce_all(self, messages: Sequence[Message], watch: Stopwatch) -> Mapping[str, NotStored]:
+        """Likewise. Returns, by id, those that needed a reminder when the store failed: nobody may rely on them."""
+        missed = list(filter(self._may_be_missed(watch), messages))
+        failed: Mapping[str, NotStored] = {}
+        try:
+            await self._remind_all(missed)
+        except (Busy, Unavailable) as reason:
+            failed = {message.id: NotStored.because(reason) for message in missed}
+        await self._ring([message for message in messages if message.id not in failed])
+        return failed
+
+    async def remind(self, message: Message, *, tell: bool = True) -> None:
+        """For a message that the look may have missed: what the look would have done. `tell`: it is new."""
+        if tell:
+            self._log.created(message)
+        at = self._ports.clock.now_ms() + LOOK_AFTER_MS
+        await remind(self._ports, message.ref, at, self._policy.shards)
+
+    async def ring(self, message: Message) -> None:
+        await self._ring([message])
+
+    def _life_ends_ms(self, request: Request) -> int:
+        return life_ends_ms(
             self._policy,
             due_ms=request.due_ms,
             retries_left=request.terms.retries,
             timeout_ms=request.terms.timeout_ms,
-            now_ms=now,
+            now_ms=request.asked_ms,
         )
-        body = await store_body(
+
+    async def _store_body(self, request: Request, ttl_ms: int) -> Mapping[str, Any]:
+        return await store_body(
             request.body,
             account=request.account,
-            ttl_ms=ttl,
-            now_ms=now,
+            ttl_ms=ttl_ms,
+            now_ms=request.asked_ms,
             compress_from=self._policy.compress_from,
             blobs=self._ports.blobs,
             random=self._ports.random,
         )
+
+    async def _try_body(self, whose: tuple[Request, int]) -> Mapping[str, Any] | NotStored:
+        try:
+            return await self._store_body(*whose)
+        except (Busy, Unavailable) as reason:
+            return NotStored.because(reason)
+
+    def _made(
+        self, request: Request, ttl_ms: int, body: Mapping[str, Any], random: Randomness | None = None
+    ) -> Message:
+        now = request.asked_ms
+        place = Place(self._looked.minute_for_new_id(now), self._shard())
         return Message(
             id=make_message_id(place, now, random or self._ports.random),
             pk=partition_of(place),
@@ -70,27 +142,30 @@ class Acceptor:
             due_ms=request.due_ms,
             caller_ip=request.caller_ip,
             body=body,
-            ttl_ms=ttl,
+            ttl_ms=ttl_ms,
+            via=request.via,
         )
 
-    async def announce(self, message: Message, watch: Stopwatch) -> None:
-        """After it was stored, which began when `watch` did: a reminder, if the look may have missed it, and a bell."""
+    def _may_be_missed(self, watch: Stopwatch) -> Callable[[Message], bool]:
+        """Whether the look may have come before a message that was stored since the watch was started."""
         now = self._ports.clock.now_ms()
-        if watch.late(now) or self._looked.may_have_passed(message.place.minute, now):
-            await self.remind(message)
-        await self.ring(message)
+        late = watch.late(now)
+        return lambda message: late or self._looked.may_have_passed(message.place.minute, now)
 
-    async def remind(self, message: Message, *, tell: bool = True) -> None:
-        """For a message that the look may have missed: what the look would have done. `tell`: it is new."""
-        if tell:
+    async def _remind_all(self, messages: Sequence[Message]) -> None:
+        for message in messages:
             self._log.created(message)
         at = self._ports.clock.now_ms() + LOOK_AFTER_MS
-        await remind(self._ports, message.ref, at, self._policy.shards)
+        if messages:
+            await self._ports.table.write_many([reminder(one.ref, at, self._policy.shards) for one in messages])
 
-    async def ring(self, message: Message) -> None:
-        delay = max(0, message.due_ms - self._ports.clock.now_ms())
-        if delay <= LONGEST_BELL_MS:
-            await self._ports.doorbell.ring([Bell(message.ref, delay, message.terms.timeout_ms)])
+    async def _ring(self, messages: Sequence[Message]) -> None:
+        """What is due later than a bell carries is left to the reminders."""
+        now = self._ports.clock.now_ms()
+        waits = [(one, max(0, one.due_ms - now)) for one in messages]
+        bells = [Bell(one.ref, wait, one.terms.timeout_ms) for one, wait in waits if wait <= LONGEST_BELL_MS]
+        if bells:
+            await self._ports.doorbell.ring(bells)
 
     def _shard(self) -> int:
         shards = self._policy.shards

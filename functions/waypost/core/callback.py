@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from waypost.core.accept import Request
-from waypost.core.message import Message
+from waypost.core.message import Message, Via
 from waypost.core.ports import Answer, NoAnswer, Randomness
 from waypost.core.settings import canonical
 from waypost.core.terms import Callback, Terms
@@ -66,6 +66,12 @@ def listed(headers: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     return found
 
 
+def named_via(via: Via) -> dict[str, str]:
+    """Through what a message came, as readers know it; what is empty is left out."""
+    named = {"topicName": via.topic, "endpointName": via.endpoint, "api": via.api}
+    return {name: text for name, text in named.items() if text}
+
+
 def _told(message: Message, body: bytes, outcome: Answer | NoAnswer, retried: int, dlq_id: str) -> bytes:
     answer = outcome if isinstance(outcome, Answer) else Answer(0, (), b"")
     told: dict[str, Any] = {
@@ -81,6 +87,7 @@ def _told(message: Message, body: bytes, outcome: Answer | NoAnswer, retried: in
         "sourceHeader": listed(message.terms.headers),
         "sourceBody": _base64(body),
         "callerIP": message.caller_ip,
+        **named_via(message.via),
         "notBefore": message.due_ms,
         "createdAt": message.created_ms,
         "dlqId": dlq_id,

@@ -137,6 +137,7 @@ class DeadLetters:
                 asked_ms=now,
                 due_ms=due_ms,
                 caller_ip=message.caller_ip,
+                via=message.via,
             )
         )
         try:
@@ -298,6 +299,7 @@ def dead_letter(message: Message, state: State, now_ms: int, outcome: Answer | N
         "failed": now_ms,
         "url": message.url,
         "ip": message.caller_ip,
+        **message.via.to_item(),
         "status": 0,
         # What it refers to outlives it.
         "ttl": min(now_ms + policy.dlq_retention_ms, message.ttl_ms) // 1000,

@@ -476,6 +476,7 @@ def delivery_headers(message: Message, retried: int, signature: str, region: str
         ("Upstash-Signature", signature),
         ("Upstash-Caller-Ip", message.caller_ip),
         ("Upstash-Region", region),
+        *((("Upstash-Topic-Name", message.via.topic),) if message.via.topic else ()),
     ]
 
 

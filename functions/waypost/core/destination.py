@@ -16,6 +16,7 @@ _ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
 _ILLEGAL = re.compile(r"[^!-~]")
 #: What stands in a stored URL as it is: all that can be printed, but for the space.
 _IN_URLS = "".join(map(chr, range(0x21, 0x7F)))
+_GROUP_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.GROUP_NAME_LENGTH}}}")
 
 
 def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
@@ -35,6 +36,10 @@ def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
     return "&".join(theirs), ours
 
 
+def is_group_name(text: str) -> bool:
+    return _GROUP_NAME.fullmatch(text) is not None
+
+
 def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tuple[str, str]]]:
     """The absolute URL to deliver to, and our control keys. `raw` is the rest of the raw path, `query` the raw query.
 
@@ -48,7 +53,7 @@ def read_destination(raw: str, query: str, guard: Guard) -> tuple[str, list[tupl
     if not match:
         raise BadRequest(
             f"invalid destination url: endpoint has invalid scheme, add http:// or https:// (the destination is"
-            f" {shown(raw)}; URL groups and api destinations are not served)"
+            f" {shown(raw)}; api destinations are not served)"
         )
     query, ours = split_control_keys(query.partition("#")[0])
     url = f"{match[1].lower()}://{raw[match.end() :].partition('#')[0]}"

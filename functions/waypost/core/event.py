@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from waypost.core.ids import number_of, with_number
-from waypost.core.message import VERSION, Message, Phase, State, lease_began_ms
+from waypost.core.message import DIRECT, VERSION, Message, Phase, State, Via, lease_began_ms
 from waypost.core.policy import DAY
 from waypost.core.ports import Item, Put
 
@@ -79,6 +79,7 @@ class Source(NamedTuple):
     url: str
     labels: Sequence[str]
     caller_ip: str
+    via: Via = DIRECT
 
 
 class Failure(Struct, frozen=True, array_like=True):
@@ -169,7 +170,7 @@ def segments(told: Sequence[Told], retention_ms: int, name: Callable[[int], str]
 def _cut(told: Sequence[Told]) -> Iterator[Sequence[Told]]:
     start = size = 0
     for number, (time_ms, _, source, _, _, failure) in enumerate(told):
-        own = 100 + len(source.url) + sum(map(len, source.labels))
+        own = 100 + len(source.url) + sum(map(len, source.labels)) + len(source.via.topic) + len(source.via.endpoint)
         if failure:
             own += len(failure.body or b"") * 4 // 3 + len(failure.error)
             own += sum(len(name) + len(value) + 6 for name, value in failure.headers or ())
@@ -221,7 +222,7 @@ def event_of(segment: Segment, row: Row) -> Event:
 
 
 def source_of(message: Message) -> Source:
-    return Source(message.id, message.url, message.terms.labels, message.caller_ip)
+    return Source(message.id, message.url, message.terms.labels, message.caller_ip, message.via)
 
 
 def told_created(message: Message) -> Told:

@@ -36,7 +36,7 @@ from waypost.core.event import (
     source_of,
 )
 from waypost.core.ids import Place, first_id
-from waypost.core.message import partition_of
+from waypost.core.message import Via, partition_of
 from waypost.core.messages import Messages
 from waypost.core.policy import DAY, MINUTE, Policy
 from waypost.core.ports import Item, Ports
@@ -56,7 +56,7 @@ _ITEMS_AT_ONCE = 50
 class Sought(Struct, frozen=True):
     """What an event must be. Of each set one must fit; an empty mapping asks for nothing."""
 
-    #: `url`, `host`, `path`, `label`, `callerIp`, and those that no message has yet.
+    #: `url`, `host`, `path`, `label`, `callerIp`, `topicName`, `api`, and those that no message has yet.
     of_source: Mapping[str, frozenset[str]]
     #: Of states.
     ranks: frozenset[int]
@@ -87,12 +87,12 @@ _FIELDS: Mapping[str, Callable[[Source], Sequence[str]]] = {
     "path": lambda source: (urlsplit(source.url).path or "/",),
     "label": lambda source: source.labels,
     "callerIp": lambda source: (source.caller_ip,),
+    "topicName": lambda source: (source.via.topic,),
+    "api": lambda source: (source.via.api,),
     # No message has one of these yet.
-    "topicName": lambda source: (),
     "queueName": lambda source: (),
     "scheduleId": lambda source: (),
     "flowControlKey": lambda source: (),
-    "api": lambda source: (),
 }
 SOURCE_FILTERS = tuple(_FIELDS)
 
@@ -357,7 +357,7 @@ class _Creations:
 
     def _fitting(self, messages: Sequence[Item]) -> Iterator[Event]:
         for item in messages:
-            source = Source(item["id"], item["url"], item.get("labels", ()), item["ip"])
+            source = Source(item["id"], item["url"], item.get("labels", ()), item["ip"], Via.from_item(item))
             position = Position(item["created"], RANKS[CREATED], item["id"])
             if item["ttl"] * 1000 > self._now and self._window.holds(position) and self._window.sought.fits(source):
                 yield Event(position, source)

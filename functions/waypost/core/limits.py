@@ -24,9 +24,14 @@ HOST_LENGTH = 253
 LABELS_LENGTH = 1_024
 EXPRESSION_LENGTH = 256
 EXPRESSION_DEPTH = 32
+#: Of a group, and of an endpoint in it.
+GROUP_NAME_LENGTH = 256
+GROUP_ENDPOINTS = 1_000
+#: Messages of one request, when its groups are expanded.
+BATCH_MESSAGES = 1_000
 #: Of a number, or a time, in a query.
 NUMBER_DIGITS = 20
-#: A function is handed 6 MB at most, and bodies as base64; the slow queue's lives for 15 minutes.
+#: A function is handed 6 MB at most, and bodies as base64, or quoted in a batch; the slow queue's lives for 15 minutes.
 BODY_ON_AWS = 4_000_000
 TIMEOUT_ON_AWS_MS = 14 * MINUTE
 
@@ -53,6 +58,9 @@ ATTEMPTS_BEFORE_LAST = 20
 #: What a dead letter keeps of the last answer.
 LETTER_ANSWER = 16_384
 LETTER_ANSWER_HEADERS = 8_192
+
+#: Of an item of the table: a message without a body of its own, or a URL group.
+ITEM = 400 * 1024
 
 # Lists ---------------------------------------------------------------------------------------------------------------
 

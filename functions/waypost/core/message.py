@@ -43,6 +43,30 @@ class Phase(enum.StrEnum):
 _PHASES = {phase.value: phase for phase in Phase}
 
 
+class Via(Struct, frozen=True, array_like=True):
+    """Through what a message came; all empty for one that was published to its URL. Logs hold it as an array: what is
+    added stands at the end."""
+
+    #: The URL group, and the name that its endpoint has there.
+    topic: str = ""
+    endpoint: str = ""
+    api: str = ""
+
+    def to_item(self) -> dict[str, str]:
+        """The attributes of a stored item; what is empty takes no room."""
+        named = {"topic": self.topic, "endpoint": self.endpoint, "api": self.api}
+        return {name: text for name, text in named.items() if text}
+
+    @staticmethod
+    def from_item(item: Item) -> Via:
+        if "topic" in item or "api" in item:
+            return Via(item.get("topic", ""), item.get("endpoint", ""), item.get("api", ""))
+        return DIRECT
+
+
+DIRECT = Via()
+
+
 class Message(Struct, frozen=True):
     """What was accepted. Immutable, but for `ttl_ms`, which a reminder moves on while the message is unfinished."""
 
@@ -60,6 +84,7 @@ class Message(Struct, frozen=True):
     body: Mapping[str, Any]
     #: After this the message is absent to every reader.
     ttl_ms: int
+    via: Via = DIRECT
 
     @property
     def place(self) -> Place:
@@ -91,6 +116,7 @@ class Message(Struct, frozen=True):
             "acct": self.account,
             "url": self.url,
             **self.terms.to_item(),
+            **self.via.to_item(),
             "created": self.created_ms,
             "due": self.due_ms,
             "ip": self.caller_ip,
@@ -114,6 +140,7 @@ class Message(Struct, frozen=True):
             caller_ip=item["ip"],
             body=item["body"],
             ttl_ms=item["ttl"] * 1000,
+            via=Via.from_item(item),
         )
 
 

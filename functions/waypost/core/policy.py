@@ -29,6 +29,8 @@ class Policy:
     max_retries: int = _setting(100, "WAYPOST_MAX_RETRIES")
     max_timeout_ms: int = _setting(14 * MINUTE, "WAYPOST_MAX_TIMEOUT", least=1)
     max_body: int = _setting(1_000_000, "WAYPOST_MAX_BODY", least=1)
+    #: Of all bodies of a batch together.
+    max_batch: int = _setting(32 * 1024 * 1024, "WAYPOST_MAX_BATCH", least=1)
     max_headers: int = _setting(65_536, "WAYPOST_MAX_HEADERS", least=1)
     max_in_flight: int = _setting(512, "WAYPOST_MAX_IN_FLIGHT", least=1)
     #: How long a message can be read after it ended.
@@ -56,3 +58,17 @@ class Policy:
 
 
 _SETTINGS = {f.name: f.metadata["setting"] for f in fields(Policy) if "setting" in f.metadata}
+
+
+def body_too_large(policy: Policy) -> str:
+    return (
+        f"quota maxMessageSize exceeded, current limit: {policy.max_body} (the body is larger than so many bytes;"
+        f" the setting {policy.setting('max_body')} changes the limit)"
+    )
+
+
+def batch_too_large(policy: Policy) -> str:
+    return (
+        f"quota maxBatchSize exceeded, current limit: {policy.max_batch} (the bodies of a batch have more than so many"
+        f" bytes together; send it in parts, or change the setting {policy.setting('max_batch')})"
+    )

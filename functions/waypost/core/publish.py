@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
 from msgspec import Struct
 
-from waypost.core.accept import Acceptor, Request
+from waypost.core.accept import Acceptor, NotStored, Request
 from waypost.core.fresh import Fresh
 from waypost.core.message import VERSION, Message, State, digest
 from waypost.core.policy import Policy
-from waypost.core.ports import Absent, AnyOf, AtMost, ConditionFailed, Key, Ports, Put
+from waypost.core.ports import (
+    Absent,
+    AnyOf,
+    AtMost,
+    Busy,
+    ConditionFailed,
+    Key,
+    Ports,
+    Put,
+    TooLarge,
+    Unavailable,
+)
 from waypost.core.reminder import Looked, Stopwatch
+from waypost.core.some_at_once import some_at_once
+
+T = TypeVar("T")
 
 
 class Accepted(Struct, frozen=True):
@@ -32,19 +49,98 @@ class Publisher:
         """
         watch = Stopwatch(self._ports.clock, request.asked_ms)
         message = await self._acceptor.make(request)
-        ours = True
         if request.dedup:
-            winner_id = await self._claim_dedup(request, message.id)
+            winner_id = await self._store_once(request, message, watch)
             if winner_id != message.id:
-                await self._help(message.under(winner_id), watch)
                 return Accepted(winner_id, deduplicated=True)
-            ours = await self._put_if_absent(message)
         else:
-            await self._ports.table.write(Put(message.to_item(), unborn=(message.state_key,)))
-        if ours and message.due_ms <= self._ports.clock.now_ms():
-            self._fresh.keep(message)
+            await self._ports.table.write(_put(message))
+            self._keep_at_hand(message)
         await self._acceptor.announce(message, watch)
         return Accepted(message.id, deduplicated=False)
+
+    async def publish_all(self, requests: Sequence[Request]) -> list[Accepted | NotStored]:
+        """Stores and rings requests of one account; tells of each, in order. Of those under one dedup name the first
+        makes the message, and the others are its duplicates.
+
+        Raises Busy or Unavailable when the store fails before anything was stored.
+        """
+        if not requests:
+            return []
+        watch = Stopwatch(self._ports.clock, requests[0].asked_ms)
+        named: dict[str, int] = {}
+        # For each, the place of the request that makes its message: its own, or that of the first of its name.
+        makers = [named.setdefault(one.dedup, at) if one.dedup else at for at, one in enumerate(requests)]
+        first = [at for at, maker in enumerate(makers) if at == maker]
+        made = await self._acceptor.make_all([requests[at] for at in first])
+        stored = dict(zip(first, await self._store_all([requests[at] for at in first], made, watch), strict=True))
+        missed = await self._acceptor.announce_all([one for one in stored.values() if isinstance(one, Message)], watch)
+        return [_told(stored[maker], missed, again=at != maker) for at, maker in enumerate(makers)]
+
+    async def _store_all(
+        self, requests: Sequence[Request], made: Sequence[Message | NotStored], watch: Stopwatch
+    ) -> Sequence[Message | Accepted | NotStored]:
+        """The messages that are new, and are still to be announced; of others what became of them."""
+        pairs = list(zip(requests, made, strict=True))
+        plain = [one for request, one in pairs if isinstance(one, Message) and not request.dedup]
+        failed = await self._write_all(plain, watch) if plain else {}
+
+        async def store(both: tuple[Request, Message | NotStored]) -> Message | Accepted | NotStored:
+            request, one = both
+            if isinstance(one, NotStored):
+                return one
+            if not request.dedup:
+                return failed.get(one.id, one)
+            winner = await self._tried(lambda: self._store_once(request, one, watch), watch)
+            if isinstance(winner, NotStored):
+                return winner
+            return one if winner == one.id else Accepted(winner, deduplicated=True)
+
+        return await some_at_once(store, pairs)
+
+    async def _write_all(self, messages: Sequence[Message], watch: Stopwatch) -> Mapping[str, NotStored]:
+        """New messages without conditions. Returns, by id, those that nobody may rely on."""
+        failed: dict[str, NotStored] = {}
+
+        async def write(message: Message) -> None:
+            written = await self._tried(lambda: self._ports.table.write(Put(message.to_item())), watch)
+            if isinstance(written, NotStored):
+                failed[message.id] = written
+
+        try:
+            await self._ports.table.write_many([_put(message) for message in messages])
+        except (Busy, Unavailable, TooLarge):
+            # Any of them may stand. One by one, it is known of each.
+            await some_at_once(write, messages)
+        for message in messages:
+            if message.id not in failed:
+                self._keep_at_hand(message)
+        return failed
+
+    async def _tried(self, write: Callable[[], Awaitable[T]], watch: Stopwatch) -> T | NotStored:
+        """Nothing more is begun when the whole has taken long."""
+        if watch.late(self._ports.clock.now_ms()):
+            return NotStored("it takes too long")
+        try:
+            return await write()
+        except (Busy, Unavailable) as failed:
+            return NotStored.because(failed)
+        except TooLarge as wrong:
+            return NotStored(f"the message is too large, make it smaller: {wrong}")
+
+    async def _store_once(self, request: Request, message: Message, watch: Stopwatch) -> str:
+        """Returns the id of the one message under the request's dedup name: `message`, which is then still to be
+        announced, or one that was first and needs nothing more."""
+        winner_id = await self._claim_dedup(request, message.id)
+        if winner_id != message.id:
+            await self._help(message.under(winner_id), watch)
+        elif await self._put_if_absent(message):
+            self._keep_at_hand(message)
+        return winner_id
+
+    def _keep_at_hand(self, message: Message) -> None:
+        if message.due_ms <= self._ports.clock.now_ms():
+            self._fresh.keep(message)
 
     async def _claim_dedup(self, request: Request, message_id: str) -> str:
         """Returns the id of the one message that this window has for the request's dedup name."""
@@ -86,3 +182,15 @@ class Publisher:
         except ConditionFailed:
             return False
         return True
+
+
+def _put(message: Message) -> Put:
+    return Put(message.to_item(), unborn=(message.state_key,))
+
+
+def _told(
+    stored: Message | Accepted | NotStored, missed: Mapping[str, NotStored], *, again: bool
+) -> Accepted | NotStored:
+    if isinstance(stored, Message):
+        return missed.get(stored.id) or Accepted(stored.id, deduplicated=again)
+    return stored

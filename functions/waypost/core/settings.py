@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
@@ -94,6 +94,12 @@ _OTHERS = frozenset({"content-type", "qstash_token"})
 _LISTS = ("-label", "-redact-fields")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _REDACTED = re.compile(r"(body)|(headers?)(?:\[\s*([^\[\]]+?)\s*\])?", re.IGNORECASE)
+#: What of a message its callbacks can have, too, stands behind one of these.
+_BEHIND = re.compile(r"^upstash-(?:callback-failure-callback-|failure-callback-|callback-)?")
+#: They exclude each other.
+_WAITS = re.compile(rf"({_BEHIND.pattern})(retry-delay|backoff)")
+#: They are of one request, or of none that is let in.
+_NO_DEFAULTS = frozenset({"upstash-not-before", "upstash-deduplication-id", "authorization", "qstash_token"})
 
 
 class _Given:
@@ -179,6 +185,50 @@ def read_changes(
         if name in _PUBLISH_ALONE and name != "upstash-not-before":
             raise BadRequest(f"{given.spelt(name)} is nothing that a retry can have; leave it out")
     return _terms(given, terms, policy, guard), _due(given, policy, now_ms)
+
+
+def headers_of_json(given: Iterable[tuple[str, str | Sequence[str] | None]]) -> list[tuple[str, str]]:
+    """Headers that stand in JSON, as if a request had brought them: their values are bytes, those of settings text.
+
+    Raises BadRequest for what no request can bring.
+    """
+    found = []
+    for name, value in given:
+        lower = name.lower()
+        setting = _BEHIND.sub(_OURS_BEGIN, lower, count=1) in _ANY_MESSAGE | _PUBLISH_ALONE
+        for text in (value,) if isinstance(value, str) else value or ():
+            if _CONTROL.search(text):
+                raise BadRequest(f"{canonical(name)}: {shown(text)} can't be a header value, use printable text")
+            found.append((lower, text if setting else text.encode().decode("latin-1")))
+    return found
+
+
+def check_defaults(defaults: Sequence[tuple[str, str]], policy: Policy, guard: Guard) -> None:
+    """Raises BadRequest for what can't stand for every request that does not say otherwise."""
+    for name, _ in defaults:
+        if name in _NO_DEFAULTS:
+            raise BadRequest(f"{canonical(name)} is nothing that all messages can have; leave it out")
+        if not _TOKEN.fullmatch(name):
+            raise BadRequest(f"{shown(name)} is no header name, use letters, digits and -")
+    read_settings(defaults, (), account="", url="", body=b"", caller_ip="", policy=policy, guard=guard, now_ms=0)
+
+
+def with_defaults(
+    headers: Sequence[tuple[str, str]], query: Sequence[tuple[str, str]], defaults: Sequence[tuple[str, str]]
+) -> list[tuple[str, str]]:
+    """The headers, and of the defaults those that neither they nor the query's control keys take the place of, or
+    exclude."""
+    own = [(name, value) for name, value in headers if value.strip() or not _is_ours(name)]
+    given = {name.lower() for name, _ in own} | {name for name, value in query if value.strip() or not _is_ours(name)}
+    for match in filter(None, map(_WAITS.fullmatch, tuple(given))):
+        given.add(match[1] + ("backoff" if match[2] == "retry-delay" else "retry-delay"))
+    return own + [(name, value) for name, value in defaults if name not in given]
+
+
+def _is_ours(name: str) -> bool:
+    """Whether an empty one is none."""
+    lower = name.lower()
+    return lower.startswith(_OURS_BEGIN) and not lower.startswith(_FORWARD)
 
 
 @remembered(longest=128)

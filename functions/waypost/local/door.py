@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import functools
 import http
 import logging
 import re
@@ -20,8 +21,8 @@ from typing import cast
 import httptools
 from msgspec.structs import replace
 
-from waypost.api import Api, body_too_large
-from waypost.call import Call, Reply
+from waypost.api import Api
+from waypost.call import Call, Limit, Reply, body_limit
 from waypost.core import limits
 from waypost.core.errors import BadRequest, TooMuch
 from waypost.core.policy import Policy
@@ -74,8 +75,7 @@ class Door:
         self._api = api
         self._base_path = base_path
         self.answer = self.answer_below if base_path else api.answer
-        self.max_body = policy.max_body
-        self.too_large = body_too_large(policy)
+        self.limit = body_limit(policy)
         self._connections: set[_Connection] = set()
         #: No more requests are taken.
         self.closed = False
@@ -298,23 +298,25 @@ class _Connection(asyncio.Protocol):
 
     def _call(self, request: _Request) -> Call:
         path, query = _parted(request.target)
-        return Call(request.method, path, query, request.headers, lambda: self._read(request), self._caller_ip)
+        read_body = functools.partial(self._read, request)
+        return Call(request.method, path, query, request.headers, read_body, self._caller_ip)
 
-    async def _read(self, request: _Request) -> bytes:
+    async def _read(self, request: _Request, limit: Limit | None = None) -> bytes:
+        limit = limit or self._door.limit
         if not request.whole:
-            await self._rest(request)
-        if request.size > self._door.max_body:
-            raise TooMuch(self._door.too_large)
+            await self._rest(request, limit)
+        if request.size > limit.most:
+            raise TooMuch(limit.refusal)
         return request.chunks[0] if len(request.chunks) == 1 else b"".join(request.chunks)
 
-    async def _rest(self, request: _Request) -> None:
+    async def _rest(self, request: _Request, limit: Limit) -> None:
         for name, value in request.headers:
-            if name == "content-length" and (len(value) > _LENGTH_DIGITS or int(value) > self._door.max_body):
-                raise TooMuch(self._door.too_large)
+            if name == "content-length" and (len(value) > _LENGTH_DIGITS or int(value) > limit.most):
+                raise TooMuch(limit.refusal)
             if name == "expect" and value.lower() == "100-continue" and not request.old:
                 self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.asked = True
-        while not request.whole and request.size <= self._door.max_body:
+        while not request.whole and request.size <= limit.most:
             if request.refusal:
                 raise BadRequest(request.refusal.content["error"])
             await self._wait()

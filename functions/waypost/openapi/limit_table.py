@@ -32,12 +32,18 @@ def limits_of(policy: Policy) -> Sequence[Limit]:
     return [
         # Of a request
         changeable("a body", "max_body", _bytes(policy.max_body), "413"),
+        changeable("the bodies of a batch", "max_batch", _bytes(policy.max_batch), "413"),
         fixed("a body on AWS, whatever is set", _bytes(limits.BODY_ON_AWS), "the deployment is refused"),
+        fixed("the bodies of a batch on AWS, whatever is set", _bytes(limits.BODY_ON_AWS), "413"),
+        fixed("messages of a batch, or to a URL group", f"{limits.BATCH_MESSAGES:,}", "400"),
         fixed("a request besides its body: its first line, its headers", _bytes(limits.REQUEST_HEAD), "431"),
         changeable("forwarded headers of a message", "max_headers", _bytes(policy.max_headers), "400"),
         fixed("a destination, or a callback's URL", _characters(limits.URL_LENGTH), "400"),
         fixed("a host's name", _characters(limits.HOST_LENGTH), "400"),
         fixed("labels of a message, commas included", _characters(limits.LABELS_LENGTH), "400"),
+        fixed("endpoints of a URL group", f"{limits.GROUP_ENDPOINTS:,}", "400"),
+        fixed("the name of a URL group, or of its endpoint", _characters(limits.GROUP_NAME_LENGTH), "400"),
+        fixed("a URL group, or a message but for its body, stored", _bytes(limits.ITEM), "413"),
         fixed("a retry delay expression", _characters(limits.EXPRESSION_LENGTH), "400"),
         fixed("levels of a retry delay expression", f"{limits.EXPRESSION_DEPTH}", "400"),
         fixed("a number, or a time, in a query", f"{limits.NUMBER_DIGITS} digits", "400"),

@@ -11,24 +11,20 @@ from waypost.core.policy import Policy
 from waypost.openapi.parameters import (
     Parameter,
     destination,
+    group,
     in_path,
     letter_filters,
     log_filters,
     publish_settings,
     settings,
 )
+from waypost.openapi.patterns import Schema
 from waypost.openapi.schemas import EXAMPLE_ID, EXAMPLE_LETTER, ref
 
 Operation = dict[str, Any]
 
-PUBLISHING, MESSAGES, LETTERS, LOGS, KEYS, SERVER = (
-    "Publishing",
-    "Messages",
-    "Dead letters",
-    "Logs",
-    "Keys",
-    "The server",
-)
+PUBLISHING, MESSAGES, LETTERS, LOGS = "Publishing", "Messages", "Dead letters", "Logs"
+GROUPS, KEYS, SERVER = "URL groups", "Keys", "The server"
 
 
 def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
@@ -36,6 +32,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
     letter = in_path("id", "The dead letter's id.", EXAMPLE_LETTER)
     return {
         ("POST", "/v2/publish/{destination}"): _publish(policy),
+        ("POST", "/v2/batch"): _batch(policy),
         ("GET", "/v2/messages/{id}"): _operation(
             MESSAGES,
             "getMessage",
@@ -128,6 +125,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
         ),
         ("GET", "/v2/events"): _list_logs("listEvents", "List events", "Events"),
         ("GET", "/v2/logs"): _list_logs("listLogs", "List events, as `logs`", "Logs"),
+        **_groups(),
         ("GET", "/v2/keys"): _operation(
             KEYS,
             "getKeys",
@@ -184,6 +182,92 @@ _RETRY = (
 _IDS = {"required": False, "content": {"application/json": {"schema": ref("LetterIds")}}}
 
 
+def _groups() -> Mapping[tuple[str, str], Operation]:
+    name = group()
+    return {
+        ("GET", "/v2/topics"): _operation(
+            GROUPS,
+            "listGroups",
+            "List URL groups",
+            "A URL group is endpoints under one name. A publish to it makes a message for each, with an id, retries"
+            " and, if"
+            " need be, a dead letter of its own. QStash calls groups topics here.",
+            [],
+            {200: _json("All groups.", "Groups"), **_errors()},
+        ),
+        ("GET", "/v2/topics/{name}"): _operation(
+            GROUPS, "getGroup", "Read a URL group", "", [name], {200: _json("The group.", "Group"), **_errors(404)}
+        ),
+        ("PATCH", "/v2/topics/{name}"): _operation(
+            GROUPS,
+            "setGroupHeaders",
+            "Give a URL group headers",
+            "They take the place of those that it had, and stand for every publish to it that does not say otherwise:"
+            " the"
+            " request's own win.",
+            [name],
+            {200: _json("They stand.", "Nothing"), **_errors(404, 413)},
+            body=_json_body("GroupHeaders"),
+        ),
+        ("DELETE", "/v2/topics/{name}"): _operation(
+            GROUPS,
+            "deleteGroup",
+            "Delete a URL group",
+            "Messages that were published to it are delivered all the same.",
+            [name],
+            {200: _json("There is no such group any more.", "Nothing"), **_errors()},
+        ),
+        ("POST", "/v2/topics/{name}/endpoints"): _operation(
+            GROUPS,
+            "addEndpoints",
+            "Add endpoints to a URL group",
+            "Makes the group if there is none. An endpoint takes the place of the one that has its name, else of the"
+            " one that"
+            f" has its URL. A group has {limits.GROUP_ENDPOINTS:,} at most.",
+            [name],
+            {200: _json("They are there.", "Nothing"), **_errors(413)},
+            body=_json_body("NewEndpoints"),
+        ),
+        ("DELETE", "/v2/topics/{name}/endpoints"): _operation(
+            GROUPS,
+            "removeEndpoints",
+            "Remove endpoints from a URL group",
+            "By URL, by name, or by both. What is not there is no error. A group without endpoints is none.",
+            [name],
+            {200: _json("They are not there any more.", "Nothing"), **_errors(404, 413)},
+            body=_json_body("OldEndpoints"),
+        ),
+    }
+
+
+def _batch(policy: Policy) -> Operation:
+    return _operation(
+        PUBLISHING,
+        "publishBatch",
+        "Publish many messages",
+        f"""\
+Everything is checked before anything is stored: one wrong item refuses all, and the error names it. Of items under one
+deduplication id the first makes the message. The store may fail for some: then these have an `error` in their places,
+and are to be sent again.
+
+{limits.BATCH_MESSAGES:,} messages at most, one for each endpoint of a URL group; their bodies have {policy.max_batch:,}
+bytes together at most. The request's own `Upstash-*` headers say nothing about its items.""",
+        [],
+        {
+            200: _json("Nothing was asked for.", "BatchAnswer"),
+            201: _json("At least one message is new.", "BatchAnswer"),
+            202: _json("Earlier messages have all of the deduplication ids.", "BatchAnswer"),
+            **_errors(413),
+            503: _unavailable({"anyOf": [ref("Error"), ref("BatchAnswer")]}),
+        },
+        body=_json_body("Batch"),
+    )
+
+
+def _json_body(schema: str) -> Mapping[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": ref(schema)}}}
+
+
 def _publish(policy: Policy) -> Operation:
     told = {
         "post": {
@@ -198,7 +282,7 @@ def _publish(policy: Policy) -> Operation:
             "Publish a message",
             f"""\
 Stores the message, and delivers it to the destination. Everything is checked before anything is stored; an answer of
-2xx means that it is on disk.
+2xx means that it is on disk. To a URL group, it makes a message for each endpoint, and answers with a list.
 
 Settings are headers, or query keys of the same names in lower case, such as `?upstash-delay=10s`; a header wins. An
 empty one is none. One that is given twice with different values is refused (labels and fields to redact are lists).
@@ -212,9 +296,9 @@ Settings of QStash that are not served are refused by name. Unknown `Upstash-*` 
 other headers.""",
             [destination(), *publish_settings(policy)],
             {
-                201: {**_json("Accepted.", "Accepted"), "links": _LINKS},
-                202: _json("An earlier message has this deduplication id.", "Accepted"),
-                **_errors(413),
+                201: {**_accepted("At least one message is new."), "links": _LINKS},
+                202: _accepted("An earlier message has this deduplication id."),
+                **_errors(404, 413),
             },
             body={
                 "required": False,
@@ -273,6 +357,12 @@ def _operation(
     return operation
 
 
+def _accepted(description: str) -> Mapping[str, Any]:
+    """A URL group's are a list."""
+    schema = {"anyOf": [ref("Accepted"), {"type": "array", "items": ref("Accepted")}]}
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
 def _json(description: str, schema: str) -> Mapping[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": ref(schema)}}}
 
@@ -283,12 +373,18 @@ _WRONG = {
     404: "It is unknown, or kept no longer.",
     413: "The body is larger than the limit.",
     431: f"Request line and headers have more than {limits.REQUEST_HEAD:,} bytes.",
-    503: "The store could not be reached. Try again.",
 }
 
 
 def _errors(*statuses: int) -> Mapping[int, Any]:
     """With those that any route that needs a token may answer."""
-    found = {status: _json(_WRONG[status], "Error") for status in sorted({*statuses, 400, 401, 431, 503})}
-    found[503] = {**found[503], "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
-    return found
+    found = {status: _json(_WRONG[status], "Error") for status in sorted({*statuses, 400, 401, 431})}
+    return {**found, 503: _unavailable(ref("Error"))}
+
+
+def _unavailable(schema: Schema) -> Mapping[str, Any]:
+    return {
+        "description": "The store could not be reached. Try again.",
+        "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}},
+        "content": {"application/json": {"schema": schema}},
+    }

@@ -18,7 +18,7 @@ from waypost.openapi.document import document
 from waypost.openapi.limit_table import FIXED, limits_of
 from waypost.openapi.operations import Operation
 from waypost.openapi.parameters import Parameter
-from waypost.openapi.schemas import Schema
+from waypost.openapi.patterns import Schema
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #d0d7de; --soft: #f4f6f8; --faint: #59636e; --link: #0757b5 }
@@ -244,19 +244,25 @@ def _curl(method: str, path: str, operation: Operation) -> str:
 def _schema(name: str, schema: Schema) -> h.Node:
     return h.section[
         h.h3(id=_anchor("body", name))[name],
-        h.dl[
-            [
-                [
-                    h.dt[
-                        h.code[field],
-                        h.span(".faint")[" ", _kind(one), "" if field in schema["required"] else ", may be absent"],
-                    ],
-                    h.dd[_marked(one.get("description", ""))],
-                ]
-                for field, one in schema["properties"].items()
-            ]
-        ],
+        _prose(schema.get("description", "")),
+        _fields(schema) if "properties" in schema else h.p[_kind(schema)],
         [h.pre[h.code[json.dumps(example, indent=2)]] for example in schema.get("examples", ())],
+    ]
+
+
+def _fields(schema: Schema) -> h.Node:
+    required = schema.get("required", ())
+    return h.dl[
+        [
+            [
+                h.dt[
+                    h.code[field],
+                    h.span(".faint")[" ", _kind(one), "" if field in required else ", may be absent"],
+                ],
+                h.dd[_marked(one.get("description", ""))],
+            ]
+            for field, one in schema["properties"].items()
+        ]
     ]
 
 
@@ -299,21 +305,27 @@ def _marked(text: str) -> h.Node:
     return [*found, text[end:]]
 
 
+_TYPES = {"string": "text", "integer": "a number", "boolean": "true or false", "null": "null", "object": "an object"}
+
+
 def _kind(schema: Schema) -> h.Node:
     """A schema in few words."""
     if "$ref" in schema:
         return _reference(schema)
     if "enum" in schema:
         return ", ".join(schema["enum"])
-    if schema["type"] == "array":
-        return [_kind(schema["items"]), ", repeatable"]
-    return {"string": "text", "integer": "a number", "boolean": "true or false"}.get(schema["type"], schema["type"])
+    if schema.get("type") == "array":
+        return ["a list of ", _kind(schema["items"])]
+    if "anyOf" in schema and "type" not in schema:
+        return [[" or " if number else "", _kind(one)] for number, one in enumerate(schema["anyOf"])]
+    types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+    return " or ".join(_TYPES[one] for one in types)
 
 
 def _of_content(holder: Mapping[str, Any]) -> h.Node:
-    """Links to what a request's or an answer's content holds; its media type, where it has no fields and is not any."""
+    """What a request's or an answer's content holds; its media type, where it has no fields and is not any."""
     return [
-        _reference(content["schema"]) if "$ref" in content.get("schema", ()) else h.code[media_type]
+        _kind(content["schema"]) if media_type == "application/json" else h.code[media_type]
         for media_type, content in holder.get("content", {}).items()
         if media_type != "*/*"
     ]

@@ -1,7 +1,4 @@
-"""What paths, queries and headers may hold: schemas that say exactly what is accepted.
-
-Where a pattern can't say it all, a format of ours has a name for the rest, and the description the words.
-"""
+"""What paths, queries and headers may hold: schemas that say exactly what is accepted."""
 
 from __future__ import annotations
 
@@ -12,14 +9,21 @@ from waypost.core import limits
 from waypost.core.duration import show_duration
 from waypost.core.event import RANKS
 from waypost.core.policy import Policy
-from waypost.openapi.schemas import Schema
+from waypost.openapi.patterns import (
+    DESTINATION,
+    DURATION,
+    ENDPOINT_OR_NONE,
+    GROUP_NAME,
+    SPACES,
+    TOKEN,
+    Schema,
+    any_case,
+    up_to,
+)
 
 Parameter = dict[str, Any]
 
 _LARGEST = 10**limits.NUMBER_DIGITS - 1
-#: What is left out at both ends of a value, for a class of characters.
-_SPACES = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - of a header's name
 
 
 def in_path(name: str, description: str, example: str, **schema: Any) -> Parameter:
@@ -41,56 +45,24 @@ def _header(name: str, description: str, schema: Schema, example: str) -> Parame
     return {"name": name, "in": "header", "description": description, "schema": schema, "example": example}
 
 
-def _any_case(*words: str) -> str:
-    """The pattern of these words, however they are capitalised."""
-    return "|".join(
-        "".join(f"[{letter.upper()}{letter.lower()}]" if letter.isalpha() else letter for letter in word)
-        for word in words
-    )
-
-
 def _word(*words: str) -> Schema:
     """An empty header is none."""
-    return {"type": "string", "pattern": f"^({_any_case(*words)})?$"}
-
-
-def _up_to(most: int) -> str:
-    """The pattern of whole numbers that are no larger, as headers have them: of 15 digits at most."""
-    digits = str(most)
-    smaller = [
-        f"{digits[:at]}[0-{int(digit) - 1}][0-9]{{{len(digits) - at - 1}}}"
-        for at, digit in enumerate(digits)
-        if digit != "0"
-    ]
-    shorter = [f"[0-9]{{1,{len(digits) - 1}}}"] if len(digits) > 1 else []
-    return f"0{{0,{15 - len(digits)}}}({'|'.join([digits, *smaller, *shorter])})"
+    return {"type": "string", "pattern": f"^({any_case(*words)})?$"}
 
 
 # Settings ------------------------------------------------------------------------------------------------------------
-
-_NUMBER = r"[0-9]{1,15}(\.[0-9]{1,9})?"
-_DURATION: Schema = {
-    "type": "string",
-    "pattern": f"^({_NUMBER}|({_NUMBER}({_any_case('ms', 's', 'm', 'h', 'd')}))+)?$",
-    "format": "waypost-duration",
-}
-_ENDPOINT: Schema = {
-    "type": "string",
-    "pattern": f"^(({_any_case('https', 'http')})://.+)?$",
-    "format": "waypost-endpoint",
-}
 
 
 def settings(policy: Policy) -> Sequence[Parameter]:
     """Those that any message can have, and a retry can change."""
     longest_delay, longest_wait = show_duration(policy.max_delay_ms), show_duration(limits.WAIT_MS)
     default_timeout = show_duration(min(policy.default_timeout_ms, policy.max_timeout_ms))
-    field = rf"({_any_case('body')}|{_any_case('header')}[sS]?(\[[{_SPACES}]*{_TOKEN}[{_SPACES}]*\])?)"
+    field = rf"({any_case('body')}|{any_case('header')}[sS]?(\[[{SPACES}]*{TOKEN}[{SPACES}]*\])?)"
     return [
         _header(
             "Upstash-Delay",
             f"A wait before the first attempt: `10s`, `1d10h30m`, `500ms`, or seconds alone; at most {longest_delay}.",
-            _DURATION,
+            DURATION,
             "1h30m",
         ),
         _header(
@@ -102,14 +74,14 @@ def settings(policy: Policy) -> Sequence[Parameter]:
         _header(
             "Upstash-Retries",
             f"Attempts after the first, {policy.max_retries} at most. Default: {policy.default_retries}.",
-            {"type": "string", "pattern": f"^({_up_to(policy.max_retries)})?$"},
+            {"type": "string", "pattern": f"^({up_to(policy.max_retries)})?$"},
             "5",
         ),
         _header(
             "Upstash-Timeout",
             f"How long the destination may take: more than nothing, at most {show_duration(policy.max_timeout_ms)}."
             f" Default: {default_timeout}.",
-            _DURATION,
+            DURATION,
             "30s",
         ),
         _header(
@@ -147,7 +119,7 @@ def settings(policy: Policy) -> Sequence[Parameter]:
             " `REDACTED:<SHA-256>`, and sent as they are.",
             {
                 "type": "string",
-                "pattern": f"^([,{_SPACES}]*{field}([{_SPACES}]*,[,{_SPACES}]*{field})*[,{_SPACES}]*)?$",
+                "pattern": f"^([,{SPACES}]*{field}([{SPACES}]*,[,{SPACES}]*{field})*[,{SPACES}]*)?$",
             },
             "body, header[Authorization]",
         ),
@@ -160,13 +132,13 @@ def settings(policy: Policy) -> Sequence[Parameter]:
         _header(
             "Upstash-Callback",
             "A URL that is told of every attempt that came back. See the section on callbacks.",
-            _ENDPOINT,
+            ENDPOINT_OR_NONE,
             "https://example.com/done",
         ),
         _header(
             "Upstash-Failure-Callback",
             "A URL that is told once if the message fails for good.",
-            _ENDPOINT,
+            ENDPOINT_OR_NONE,
             "https://example.com/failed",
         ),
     ]
@@ -202,15 +174,18 @@ def publish_settings(policy: Policy) -> Sequence[Parameter]:
 _FLAG = _word("true", "false", "1", "0")
 
 
+def group() -> Parameter:
+    return in_path("name", "The group's name.", "everybody", **GROUP_NAME)
+
+
 def destination() -> Parameter:
     return in_path(
         "destination",
-        "The URL to deliver to: all that follows `/v2/publish/`, its query included. It may stand there as it is, byte"
-        " for byte, or percent-encoded as a whole; `https:/` that lost a slash is repaired. To"
-        f" {limits.URL_LENGTH:,} characters.",
+        "The URL to deliver to, or the name of a URL group. A URL is all that follows `/v2/publish/`, its query"
+        " included. It may stand there as it is, byte for byte, or percent-encoded as a whole; `https:/` that lost a"
+        f" slash is repaired. To {limits.URL_LENGTH:,} characters.",
         "https://example.com/hook",
-        pattern=f"^({_any_case('https', 'http')}):/.+$",
-        format="waypost-endpoint",
+        **DESTINATION,
     )
 
 
@@ -247,16 +222,14 @@ def _shared() -> Sequence[Parameter]:
         _in_query("label", "A label.", _SOME_TEXT, example=["orders"]),
         _in_query("callerIp", "The address that published it.", _SOME_TEXT),
         _in_query("callerIP", "The same.", _SOME_TEXT),
-        *(
-            _in_query(name, _NEVER_YET, _SOME_TEXT)
-            for name in ("topicName", "queueName", "scheduleId", "flowControlKey", "api")
-        ),
+        _in_query("topicName", "The URL group that it was published to.", _SOME_TEXT),
+        *(_in_query(name, _NEVER_YET, _SOME_TEXT) for name in ("queueName", "scheduleId", "flowControlKey", "api")),
         _in_query("messageId", "The message's id.", _SOME_TEXT),
     ]
 
 
 def letter_filters() -> Sequence[Parameter]:
-    some_id = f"[^,]*[^,{_SPACES}][^,]*"
+    some_id = f"[^,]*[^,{SPACES}][^,]*"
     return [
         *_shared(),
         _in_query(

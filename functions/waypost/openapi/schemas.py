@@ -9,8 +9,7 @@ from waypost.core import limits
 from waypost.core.event import STATES
 from waypost.core.message import Phase
 from waypost.core.policy import Policy
-
-Schema = dict[str, Any]
+from waypost.openapi.patterns import DESTINATION, ENDPOINT, HEADER, TOKEN, Schema, described
 
 
 def text(description: str, **more: Any) -> Schema:
@@ -38,6 +37,7 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
         "Accepted": _object(
             {
                 "messageId": _ID,
+                "url": text("To a URL group: the endpoint that this message is for."),
                 "deduplicated": {
                     "type": "boolean",
                     "description": "True: an earlier message has this deduplication id. It is the one that is named.",
@@ -46,6 +46,93 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
             ["messageId"],
             {"messageId": EXAMPLE_ID},
         ),
+        "NotStored": _object(
+            {"error": text("Why this message was not stored."), "url": text("To a URL group: the endpoint.")}, ["error"]
+        ),
+        "Batch": {"type": "array", "items": ref("BatchItem"), "maxItems": limits.BATCH_MESSAGES},
+        "BatchItem": _object(
+            {
+                "destination": described("A URL, or the name of a URL group.", DESTINATION),
+                "headers": {
+                    "type": ["object", "null"],
+                    "additionalProperties": HEADER,
+                    "description": "Those of a publish: settings, `Upstash-Forward-<Name>`, Content-Type.",
+                },
+                "body": {
+                    "type": ["string", "null"],
+                    "description": f"What is delivered; {policy.max_body:,} bytes at most.",
+                },
+                "queue": {"type": "null", "description": "Queues are not served."},
+            },
+            ["destination"],
+            {
+                "destination": "https://example.com/hook",
+                "headers": {"Content-Type": "application/json", "Upstash-Delay": "10s"},
+                "body": '{"hello": "world"}',
+            },
+        ),
+        "BatchAnswer": {
+            "type": "array",
+            "items": {"anyOf": [*_OUTCOMES, {"type": "array", "items": {"anyOf": _OUTCOMES}}]},
+            "description": "In the order of the batch; a list for what went to a URL group.",
+        },
+        "Group": _object(
+            {
+                "name": text("Its name."),
+                "createdAt": number(f"When it was made, {_TIME}."),
+                "updatedAt": number(f"When it was changed last, {_TIME}."),
+                "endpoints": _list("Endpoint"),
+                "headers": _headers("Stand for every publish to it that does not say otherwise."),
+            },
+            ["name", "createdAt", "updatedAt", "endpoints"],
+        ),
+        "Groups": {"type": "array", "items": ref("Group"), "description": "In order of their names."},
+        "Endpoint": _object({"url": text("Where messages go."), "name": text("Its name in the group.")}, ["url"]),
+        "NewEndpoints": _object(
+            {"endpoints": {"type": "array", "items": ref("NewEndpoint"), "minItems": 1}},
+            ["endpoints"],
+            {"endpoints": [{"url": "https://example.com/hook", "name": "first"}]},
+        ),
+        "NewEndpoint": _object(
+            {
+                "url": described("Where messages go.", ENDPOINT),
+                "name": {
+                    "type": ["string", "null"],
+                    "maxLength": limits.GROUP_NAME_LENGTH,
+                    "description": "No two of a group have the same.",
+                },
+            },
+            ["url"],
+        ),
+        "OldEndpoints": _object({"endpoints": _list("OldEndpoint")}, ["endpoints"], {"endpoints": [{"name": "first"}]}),
+        "OldEndpoint": {
+            "type": "object",
+            "properties": {
+                "url": {"type": ["string", "null"], "description": "Any endpoint that has it."},
+                "name": {"type": ["string", "null"], "description": "The same; with a URL, that which has both."},
+            },
+            "anyOf": [
+                {"required": [name], "properties": {name: {"type": "string", "minLength": 1}}}
+                for name in ("url", "name")
+            ],
+        },
+        "GroupHeaders": _object(
+            {
+                "headers": {
+                    "type": "object",
+                    "propertyNames": {"pattern": f"^{TOKEN}$"},
+                    "additionalProperties": HEADER,
+                    "description": (
+                        "Those of a publish, but for `Upstash-Not-Before` and `Upstash-Deduplication-Id`, which are of"
+                        " one"
+                        " message."
+                    ),
+                }
+            },
+            ["headers"],
+            {"headers": {"Upstash-Retries": "5", "Upstash-Forward-X": ["1", "2"]}},
+        ),
+        "Nothing": _object({}, []),
         "Named": _object({"messageId": _ID}, ["messageId"], {"messageId": EXAMPLE_ID}),
         "Cancelled": _object(
             {"cancelled": number("1; 0 if the message had ended.", minimum=0)}, ["cancelled"], {"cancelled": 1}
@@ -105,6 +192,7 @@ EXAMPLE_LETTER = "1790000000000-42"
 _ID = text("The message's id: it is the same on every attempt.")
 _CURSOR = text("Goes on where this list ends; left out at the end. A list may be short, or empty, and have one.")
 _TIME = "in milliseconds since 1970"
+_OUTCOMES = [ref("Accepted"), ref("NotStored")]
 _ACCEPTED_REQUIRED = (
     "messageId",
     "url",
@@ -147,6 +235,7 @@ def _accepted(policy: Policy) -> dict[str, Schema]:
         "header": _headers("What is forwarded to the destination, Content-Type included."),
         "callerIP": text("The address that published it."),
         "timeout": number("How long the destination may take, in milliseconds.", minimum=1),
+        **_VIA,
         "body": text("The body, if it is text."),
         "bodyBase64": text("The body in base64, if it is no text."),
         "label": text("The first label."),
@@ -160,6 +249,11 @@ def _accepted(policy: Policy) -> dict[str, Schema]:
     }
 
 
+#: Through what a message came.
+_VIA: Mapping[str, Schema] = {
+    "topicName": text("The URL group that it was published to."),
+    "endpointName": text("The name that its endpoint has there."),
+}
 #: What has become of a message.
 _STANDING: Mapping[str, Schema] = {
     "state": {
@@ -229,6 +323,7 @@ def _told() -> Schema:
             "sourceHeader": _headers("What was forwarded."),
             "sourceBody": text("The message's body in base64."),
             "callerIP": text("The address that published it."),
+            **_VIA,
             "notBefore": number(f"Its first attempt started no earlier, {_TIME}."),
             "createdAt": number(f"When it was accepted, {_TIME}."),
             "dlqId": text("Of a failure: the dead letter."),

@@ -1,0 +1,136 @@
+"""Requests that are many messages: a batch, and a publish to a URL group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from waypost.call import Call, Limit, Reply
+from waypost.core.accept import NotStored, Request
+from waypost.core.batch import Item, check_number, read_batch
+from waypost.core.destination import is_group_name, read_destination, split_control_keys
+from waypost.core.errors import BadRequest, NotFound, TooMuch, shown
+from waypost.core.groups import Group, Groups, requests_to
+from waypost.core.guard import Guard
+from waypost.core.policy import Policy, batch_too_large, body_too_large
+from waypost.core.ports import Ports
+from waypost.core.publish import Accepted, Publisher
+from waypost.core.settings import headers_of_json, read_settings, with_defaults
+from waypost.core.some_at_once import some_at_once
+from waypost.shapes import outcome_shape
+
+_Headers = Sequence[tuple[str, str]]
+_TRY_AGAIN = [("retry-after", "1")]
+
+
+class BatchRoutes:
+    def __init__(self, ports: Ports, policy: Policy, publisher: Publisher, groups: Groups, guard: Guard) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._publisher = publisher
+        self._groups = groups
+        self._guard = guard
+        # As JSON a body may be twice as long, or longer where much of it is escaped.
+        self._limit = Limit(2 * policy.max_batch + 1_000_000, batch_too_large(policy))
+
+    async def publish_to_group(self, call: Call, account: str, name: str) -> Reply:
+        group = await self._groups.read(account, name)
+        body = await call.read_body()
+        if len(body) > self._policy.max_body:
+            raise TooMuch(body_too_large(self._policy))
+        _, ours = split_control_keys(call.query)
+        requests = self._to_group(group, call.headers, ours, body, _From(account, call.caller_ip, self._now()))
+        outcomes = await self._publisher.publish_all(requests)
+        failed = [one for one in outcomes if isinstance(one, NotStored)]
+        if failed:
+            reason = (
+                f"the message store failed: {len(outcomes) - len(failed)} of {len(outcomes)} messages to URL group"
+                f" {shown(name)} were stored; try again, under a deduplication id if none may come twice"
+                f" ({failed[0].reason})"
+            )
+            return Reply(503, {"error": reason}, _TRY_AGAIN)
+        return Reply(_status(outcomes), [_shape(*both) for both in zip(requests, outcomes, strict=True)])
+
+    async def batch(self, call: Call, account: str) -> Reply:
+        items = read_batch(await call.read_body(self._limit), self._policy)
+        groups = await self._groups_of(account, items)
+        who = _From(account, call.caller_ip, self._now())
+        asked = [self._asked(at, item, groups.get(item.destination), who) for at, item in enumerate(items)]
+        requests = [request for some in asked for request in some]
+        check_number(len(requests))
+        outcomes = await self._publisher.publish_all(requests)
+        ended = iter(zip(requests, outcomes, strict=True))
+        answer: list[Any] = []
+        for item, some in zip(items, asked, strict=True):
+            shapes = [_shape(*both) for both in islice(ended, len(some))]
+            answer += [shapes] if item.destination in groups else shapes
+        status = _status(outcomes)
+        return Reply(status, answer, _TRY_AGAIN if status == 503 else ())
+
+    def _now(self) -> int:
+        return self._ports.clock.now_ms()
+
+    async def _groups_of(self, account: str, items: Sequence[Item]) -> dict[str, Group | NotFound]:
+        """Those that the items name, each read once."""
+
+        async def read(name: str) -> Group | NotFound:
+            try:
+                return await self._groups.read(account, name)
+            except NotFound as unknown:
+                return unknown
+
+        names = list({item.destination for item in items if is_group_name(item.destination)})
+        return dict(zip(names, await some_at_once(read, names), strict=True))
+
+    def _asked(self, at: int, item: Item, group: Group | NotFound | None, who: _From) -> Sequence[Request]:
+        """The messages that an item asks for. Raises BadRequest, which names the item and its field."""
+        field = "destination"
+        try:
+            if isinstance(group, NotFound):
+                raise BadRequest(str(group))
+            if group:
+                field = "headers"
+                return self._to_group(group, item.headers, split_control_keys(item.query)[1], item.body, who)
+            url, ours = read_destination(item.destination, item.query, self._guard)
+            field = "headers"
+            return [self._request(url, item.headers, ours, item.body, who)]
+        except BadRequest as wrong:
+            raise BadRequest(f"[{at}].{field}: {wrong}") from None
+
+    def _to_group(self, group: Group, headers: _Headers, ours: _Headers, body: bytes, who: _From) -> Sequence[Request]:
+        defaults = headers_of_json(group.headers)
+        return requests_to(group, self._request("", with_defaults(headers, ours, defaults), ours, body, who))
+
+    def _request(self, url: str, headers: _Headers, ours: _Headers, body: bytes, who: _From) -> Request:
+        return read_settings(
+            headers,
+            ours,
+            account=who.account,
+            url=url,
+            body=body,
+            caller_ip=who.caller_ip,
+            policy=self._policy,
+            guard=self._guard,
+            now_ms=who.now_ms,
+        )
+
+
+class _From(NamedTuple):
+    """Who asks, and when."""
+
+    account: str
+    caller_ip: str
+    now_ms: int
+
+
+def _shape(request: Request, outcome: Accepted | NotStored) -> dict[str, Any]:
+    shape = outcome_shape(outcome)
+    return {**shape, "url": request.url} if request.via.topic else shape
+
+
+def _status(outcomes: Sequence[Accepted | NotStored]) -> int:
+    stored = [one for one in outcomes if isinstance(one, Accepted)]
+    if outcomes and not stored:
+        return 503
+    return 201 if any(not one.deduplicated for one in stored) else 202 if stored else 200

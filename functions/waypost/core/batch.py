@@ -1,0 +1,73 @@
+"""What a batch asks for: a JSON array of messages, checked as far as can be without settings and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from waypost.core import limits
+from waypost.core.destination import as_stored
+from waypost.core.errors import BadRequest, TooMuch, shown
+from waypost.core.policy import Policy, batch_too_large, body_too_large
+from waypost.core.settings import headers_of_json
+
+
+class Item(Struct, frozen=True):
+    #: A URL without its query, or the name of a group.
+    destination: str
+    query: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+class _Given(Struct):
+    destination: str
+    headers: Mapping[str, str | list[str] | None] | None = None
+    body: str | None = None
+    queue: Any = None
+
+
+_decode = msgspec.json.Decoder(list[_Given]).decode
+
+
+def read_batch(raw: bytes, policy: Policy) -> list[Item]:
+    """Raises BadRequest or TooMuch, naming the item and its field."""
+    try:
+        given = _decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise BadRequest(
+            'the body must be a JSON array of messages like [{"destination": "https://example.com", "headers":'
+            f' {{"Upstash-Retries": "3"}}, "body": "text"}}] ({wrong})'
+        ) from None
+    check_number(len(given))
+    items = [_item(at, one, policy) for at, one in enumerate(given)]
+    if sum(len(one.body) for one in items) > policy.max_batch:
+        raise TooMuch(batch_too_large(policy))
+    return items
+
+
+def check_number(count: int) -> None:
+    if count > limits.BATCH_MESSAGES:
+        raise BadRequest(
+            f"{count} messages are too many for one request, the limit is {limits.BATCH_MESSAGES}, a message for each"
+            " endpoint of a URL group; send them in parts"
+        )
+
+
+def _item(at: int, given: _Given, policy: Policy) -> Item:
+    if given.queue is not None:
+        raise BadRequest(
+            f"[{at}].queue: {shown(str(given.queue))}: queues are not served by this version; leave it out"
+        )
+    body = (given.body or "").encode()
+    if len(body) > policy.max_body:
+        raise TooMuch(f"[{at}].body: {body_too_large(policy)}")
+    try:
+        headers = headers_of_json((given.headers or {}).items())
+    except BadRequest as wrong:
+        raise BadRequest(f"[{at}].headers: {wrong}") from None
+    destination, _, query = as_stored(given.destination).partition("#")[0].partition("?")
+    return Item(destination, query, headers, body)
