@@ -20,16 +20,19 @@ from infra.token import Token
 _BATCH = 10
 _ITEMS = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
 _PAGES = ("dynamodb:BatchGetItem", "dynamodb:Query")
-_DELIVER = (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"))
+_DELIVER = (
+    (*_ITEMS, *_PAGES, "dynamodb:DeleteItem"),
+    ("m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "*#orders", "cursor"),
+)
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
     "api": (
-        (*_ITEMS, *_PAGES, "dynamodb:DeleteItem"),
-        ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"),
+        (*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem", "dynamodb:DeleteItem"),
+        ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "*#orders", "cursor"),
     ),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,
-    "tick": ((*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem"), ("m#*", "due#*", "*#log#*", "cursor")),
+    "tick": ((*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem"), ("m#*", "due#*", "*#log#*", "*#orders", "cursor")),
 }
 
 

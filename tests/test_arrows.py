@@ -11,6 +11,7 @@ _CORE_MAY = {
     "__future__",
     "binascii",
     "collections",
+    "contextlib",
     "dataclasses",
     "datetime",
     "decimal",

@@ -232,7 +232,7 @@ def test_each_filter_finds_its_letters(tmp_path: Path) -> None:
             ([two, one], [("label", "b")]),
             ([one], [("label", "a")]),
             ([two, one], [("label", "a"), ("label", "b")]),
-            ([], [("label", "a,b")]),
+            ([two, one], [("label", "a,b")]),
             ([two], [("url", "https://example.com/two%20x?q=1")]),
             ([two], [("url", "https://example.com/two x?q=1")]),
             ([], [("url", "https://example.com/i")]),

@@ -28,16 +28,18 @@ _READ = ["s3:GetObject", "s3:ListBucket"]
 _TABLE, _BUCKET, _BLOBS = "TableItems4E2090AD", "BlobsBucket1038ED5D", "BlobsBucket1038ED5D/*"
 #: Wildcards in the resources of functions' roles, each with its reason. There may be three.
 _WILDCARDS = {_BLOBS: "an object's name is drawn when it is written; AWS has no other way to name all of one bucket"}
+_DELIVER = [*_ITEMS, *_PAGES, "dynamodb:DeleteItem", *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"]
 #: All that each role may do.
 _MAY = {
     "api": [
         *_ITEMS,
         *_PAGES,
         *_LOGS,
-        *("dynamodb:DeleteItem", *_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
+        *("dynamodb:BatchWriteItem", "dynamodb:DeleteItem"),
+        *(*_READ, "s3:PutObject", "secretsmanager:GetSecretValue", "sqs:SendMessage"),
     ],
-    "deliver": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"],
-    "deliver-slow": [*_ITEMS, *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"],
+    "deliver": _DELIVER,
+    "deliver-slow": _DELIVER,
     "empty": [*_LOGS, "s3:DeleteObject", "s3:ListBucket"],
     "tick": [
         *_ITEMS,
@@ -48,13 +50,13 @@ _MAY = {
     ],
 }
 
-_DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"]
+_DELIVER_PARTITIONS = ["m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "*#orders", "cursor"]
 #: The partitions of the table that each may touch.
 _PARTITIONS = {
-    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"],
+    "api": ["m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "*#orders", "cursor"],
     "deliver": _DELIVER_PARTITIONS,
     "deliver-slow": _DELIVER_PARTITIONS,
-    "tick": ["m#*", "due#*", "*#log#*", "cursor"],
+    "tick": ["m#*", "due#*", "*#log#*", "*#orders", "cursor"],
 }
 
 

@@ -13,12 +13,13 @@ from waypost.batch_routes import BatchRoutes
 from waypost.call import Call, Reply
 from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.body import load_body
+from waypost.core.cancel import Canceller
+from waypost.core.cancel_request import read_cancel
 from waypost.core.dead_letters import DeadLetters
 from waypost.core.destination import is_group_name, read_destination, split_control_keys
 from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch, Unauthorized, shown
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
-from waypost.core.log import Log
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy, body_too_large
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
@@ -62,17 +63,19 @@ class Api:
         ports: Ports,
         policy: Policy,
         tokens: Tokens,
+        guard: Guard,
         publisher: Publisher,
+        messages: Messages,
+        canceller: Canceller,
         dead_letters: DeadLetters,
         keys: KeyStore,
-        guard: Guard,
-        log: Log,
     ):
         self._ports = ports
         self._policy = policy
         self._tokens = tokens
         self._publisher = publisher
-        self._messages = Messages(ports, policy, log)
+        self._messages = messages
+        self._canceller = canceller
         self.letters = LetterRoutes(ports, policy, dead_letters, guard)
         groups = Groups(ports)
         self.groups = GroupRoutes(policy, groups, guard)
@@ -199,6 +202,16 @@ class Api:
             raise NotFound(f"message {shown(message_id)} not found")
         return Reply(200, {"cancelled": int(cancelled)})
 
+    async def cancel_messages(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        wanted = read_cancel(call.query, await call.read_body(), self._ports.clock.now_ms())
+        if wanted.ids is not None:
+            cancelled = await self._canceller.by_ids(account, wanted.ids)
+        elif wanted.most is not None:
+            cancelled = await self._canceller.some(account, wanted.selection, wanted.most)
+        else:
+            cancelled = await self._canceller.all(account, wanted.selection)
+        return Reply(200, {"cancelled": cancelled.count, **({"more": True} if cancelled.more else {})})
+
     async def retry_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         message_id = unquote(match["id"])
         if not await self._messages.retry(account, message_id):
@@ -213,6 +226,10 @@ class Api:
 
     async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         keys = await self._keys.keys(account)
+        return Reply(200, {"current": keys.current, "next": keys.next})
+
+    async def rotate_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        keys = await self._keys.rotate(account)
         return Reply(200, {"current": keys.current, "next": keys.next})
 
 
@@ -249,6 +266,7 @@ ROUTES: Sequence[Route] = [
     _route("POST", "/v2/publish/{destination}", Api.publish),
     _route("POST", "/v2/batch", Api.publish_batch),
     _route("GET", "/v2/messages/{id}", Api.get_message),
+    _route("DELETE", "/v2/messages", Api.cancel_messages),
     _route("DELETE", "/v2/messages/{id}", Api.cancel_message),
     _route("POST", "/v2/messages/{id}/retry", Api.retry_message),
     _route("GET", "/v2/dlq", _of_letters(LetterRoutes.list_some)),
@@ -266,14 +284,13 @@ ROUTES: Sequence[Route] = [
     _route("POST", "/v2/topics/{name}/endpoints", _of_groups(GroupRoutes.upsert)),
     _route("DELETE", "/v2/topics/{name}/endpoints", _of_groups(GroupRoutes.remove)),
     _route("GET", "/v2/keys", Api.get_keys),
+    _route("POST", "/v2/keys/rotate", Api.rotate_keys),
     _route("GET", "/healthz", Api.health, open=True),
     _route("GET", "/openapi.json", Api.get_description, open=True),
     _route("GET", "/docs", Api.get_page, open=True),
     *_not_served("POST", r"/v2/enqueue/.+"),
-    *_not_served("DELETE", r"/v2/messages"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
     *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
-    *_not_served("POST", r"/v2/keys/rotate"),
     *_not_served("GET POST", r"/v2/flowControl(/.+)?"),
     *_not_served("GET", r"/v2/globalParallelism"),
     *_not_served("GET POST DELETE PUT PATCH", r"/v2/(workflows|trigger|wait|notify|waiters)(/.*)?"),

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from waypost.core import limits
 from waypost.core.body import body_at_hand
-from waypost.core.destination import as_stored
 from waypost.core.errors import BadRequest, shown
 from waypost.core.event import ACTIVE, CANCELED, ERROR, RANKS, RETRY, Event, Position
-from waypost.core.history import SOURCE_FILTERS, History, Sought
+from waypost.core.history import History, Sought
 from waypost.core.ids import place_of
 from waypost.core.message import Message, message_key
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy
 from waypost.core.ports import Ports
 from waypost.core.query import END_OF_TIME, Query
+from waypost.core.source_filter import SOURCE_FILTERS, read_source_filter
 from waypost.shapes import event_shape, logged
 
 #: So many events' messages are read, and held, at once.
@@ -27,7 +27,6 @@ _MESSAGES_AT_ONCE = 50
 _MEANT = {"IN_PROGRESS": (ACTIVE, RETRY, ERROR), "CANCELLED": (CANCELED,)}
 _SPELT = {"callerIP": "callerIp", "messageIds": "messageId"}
 _KNOWN = (*SOURCE_FILTERS, "state", "messageId", "fromDate", "toDate", "count", "cursor", "order")
-_AS_STORED: Mapping[str, Callable[[str], str]] = {"host": str.lower, "url": as_stored, "path": as_stored}
 
 
 class Logs:
@@ -95,9 +94,7 @@ def _sought(query: Query) -> Sought:
             raise BadRequest(f"state: {shown(state)} is no state, take one of {', '.join([*RANKS, *_MEANT])}")
         ranks |= {RANKS[one] for one in meant}
     return Sought(
-        of_source={
-            name: frozenset(map(_AS_STORED.get(name, str), query.all(name))) for name in SOURCE_FILTERS if name in query
-        },
+        of_source=read_source_filter(query),
         ranks=frozenset(ranks or RANKS.values()),
         message_ids=ids,
         from_ms=query.time("fromDate", 0),

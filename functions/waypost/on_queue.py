@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from waypost.core.deliver import AGAIN_MS
-from waypost.core.message import State
+from waypost.core.message import State, parse_ref
 from waypost.core.ports import Bell, Busy, Unavailable
 from waypost.on_aws import Function, function
 
@@ -26,6 +27,7 @@ async def deliver_batch(here: Function, event: Mapping[str, Any], left_ms: Any) 
     """Names what SQS shall hand over once more. `left_ms` tells how long the function still has."""
     records = event["Records"]
     settled: Counter[str] = Counter()
+    await _read_orders(here, records)
     writing = asyncio.create_task(_write_log(here))
     done = await asyncio.gather(*(_deliver(here, record["body"], left_ms, settled) for record in records))
     writing.cancel()
@@ -36,6 +38,13 @@ async def deliver_batch(here: Function, event: Mapping[str, Any], left_ms: Any) 
         here.count(settled)
     failed = [record["messageId"] for record, well in zip(records, done, strict=True) if not well]
     return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
+
+
+async def _read_orders(here: Function, records: Sequence[Mapping[str, Any]]) -> None:
+    """Once for all of the batch. An environment may have stood still since its last one, and its clock too."""
+    for account in {parse_ref(record["body"])[0] for record in records}:
+        with contextlib.suppress(Busy, Unavailable):
+            await here.service.orders.read(account)
 
 
 async def _write_log(here: Function) -> None:
@@ -49,6 +58,9 @@ async def _deliver(here: Function, ref: str, left_ms: Any, settled: Counter[str]
     """Whether the bell has done its work. What its attempt came to is added to `settled`."""
     again = Bell(ref, AGAIN_MS)
     try:
+        if errand := here.service.errands.of(parse_ref(ref)[1]):
+            await errand.run(*parse_ref(ref))
+            return True
         message = await here.service.deliverer.find(ref)
         if message is None:
             here.log.info("bell without a message", extra={"ref": ref[:200]})

@@ -9,13 +9,17 @@ from dataclasses import Field, dataclass, fields
 from waypost.api import Api
 from waypost.core.accept import Acceptor
 from waypost.core.accounts import KeyStore, Tokens
+from waypost.core.cancel import Canceller
 from waypost.core.dead_letters import DeadLetters
 from waypost.core.deliver import Deliverer
 from waypost.core.duration import parse_duration
+from waypost.core.errands import Errands
 from waypost.core.fresh import Fresh
 from waypost.core.guard import Guard
 from waypost.core.log import Log
 from waypost.core.look import Look
+from waypost.core.messages import Messages
+from waypost.core.order import ORDER, OpenOrders
 from waypost.core.policy import Policy
 from waypost.core.ports import Ports
 from waypost.core.publish import Publisher
@@ -35,19 +39,35 @@ class Service:
     look: Look
     log: Log
     keys: KeyStore
+    orders: OpenOrders
+    errands: Errands
 
 
 def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard) -> Service:
     looked, fresh = Looked(), Fresh(policy.fresh)
-    keys, log = KeyStore(ports), Log(ports, policy)
+    keys, log, orders = KeyStore(ports, alone=bool(policy.boot)), Log(ports, policy), OpenOrders(ports)
     acceptor = Acceptor(ports, policy, looked, log)
-    publisher = Publisher(ports, policy, looked, fresh, acceptor)
+    messages = Messages(ports, policy, log)
+    canceller = Canceller(ports, policy, messages, orders, log)
+    errands = Errands({ORDER: canceller})
     return Service(
-        api=Api(ports, policy, tokens, publisher, DeadLetters(ports, policy, acceptor), keys, guard, log),
-        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor, log),
-        look=Look(ports, policy, looked),
+        api=Api(
+            ports,
+            policy,
+            tokens,
+            guard,
+            Publisher(ports, policy, looked, fresh, acceptor),
+            messages,
+            canceller,
+            DeadLetters(ports, policy, acceptor),
+            keys,
+        ),
+        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor, orders, log),
+        look=Look(ports, policy, looked, errands),
         log=log,
         keys=keys,
+        orders=orders,
+        errands=errands,
     )
 
 

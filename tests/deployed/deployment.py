@@ -23,6 +23,7 @@ class Deployment(Client):
     """`url` is the test front's. Token and signing keys are the development profile's, which the journeys know."""
 
     logs_within_s = 5
+    many = 1_000
 
     def __init__(self, emulator: Emulator, folder: Path, settings: dict[str, str] | None = None) -> None:
         self._emulator = emulator

@@ -106,6 +106,8 @@ class Client:
 
     #: How soon logs tell of an event.
     logs_within_s = 2
+    #: How many messages are a great many to it.
+    many = 100_000
 
     def __init__(self, port: int) -> None:
         self.port = port

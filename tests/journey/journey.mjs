@@ -20,6 +20,13 @@ const scenarios = {
 
   cancel: ({ messageId }) => new Client().messages.cancel(messageId),
 
+  cancelMany: ({ request }) => new Client().messages.cancel(request),
+
+  // The names that these had before.
+  deleteMany: ({ messageIds }) => new Client().messages.deleteMany(messageIds),
+
+  deleteAll: () => new Client().messages.deleteAll(),
+
   // The name that it had before; it tells nothing.
   delete: async ({ messageId }) => (await new Client().messages.delete(messageId)) ?? null,
 

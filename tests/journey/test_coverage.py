@@ -13,8 +13,7 @@ from qstash import QStash
 HERE = Path(__file__).parent
 #: Not served yet; each is refused by name (tests/test_api.py).
 _LATER_IN_PYTHON = {
-    *("message.cancel_all", "message.cancel_many"),
-    *("message.enqueue", "message.enqueue_json", "signing_key.rotate"),
+    *("message.enqueue", "message.enqueue_json"),
     *("queue.delete", "queue.get", "queue.list", "queue.pause", "queue.resume", "queue.upsert"),
     *("schedule.create", "schedule.create_json", "schedule.delete", "schedule.get", "schedule.list"),
     *("schedule.pause", "schedule.resume"),
@@ -22,7 +21,6 @@ _LATER_IN_PYTHON = {
     *("flow_control.reset_rate", "flow_control.resume", "flow_control.unpin"),
 }
 _LATER_IN_JAVASCRIPT = {
-    *("messages.deleteMany", "messages.deleteAll"),
     *("queue.upsert", "queue.get", "queue.list", "queue.delete", "queue.enqueue", "queue.enqueueJSON"),
     *("queue.pause", "queue.resume"),
     *("schedules.create", "schedules.get", "schedules.list", "schedules.delete", "schedules.pause", "schedules.resume"),

@@ -44,7 +44,7 @@ def test_attempts_are_given_back_together_and_one_that_fails_keeps_none(tmp_path
 
         desk.table.write = together  # type: ignore[method-assign]
         async with asyncio.timeout(5):
-            await Dispatcher(deliverer, HeapDoorbell(desk.clock), count).let_go()
+            await Dispatcher(deliverer, desk.service.errands, HeapDoorbell(desk.clock), count).let_go()
         for attempt in attempts:
             attempt.cancel()
         states = [(await desk.seen(message_id))["state"] for message_id in ids]

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import hashlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +17,12 @@ import jwt
 
 from simulator.cloud import Cloud
 from simulator.world import CRASHES, HARMLESS, Machine, World
+from waypost.call import Reply
 
 #: One machine that dies whole; processes that die one by one; functions, with AWS's faults.
 MODES: dict[str, type[World]] = {"machine": Machine, "fleet": World, "cloud": Cloud}
 
+_IN = "http://127.0.0.1:9/in"
 _FINAL = ("DELIVERED", "FAILED", "CANCELED")
 #: Virtual time after which everything accepted must have ended.
 _PATIENCE_S = 4 * 3600
@@ -58,6 +60,7 @@ class Told:
     answered_ms: int
     status: int
     message_id: str
+    url: str = _IN
 
 
 @dataclass
@@ -65,6 +68,15 @@ class Cancelled:
     message_id: str
     answered_ms: int
     count: int
+
+
+@dataclass
+class Ordered:
+    """One cancel of all messages."""
+
+    asked_ms: int
+    #: None: no answer came, so it may have been done or not.
+    answered_ms: int | None = None
 
 
 @dataclass
@@ -80,33 +92,64 @@ class History:
     world: World
     told: list[Told] = field(default_factory=list)
     cancelled: list[Cancelled] = field(default_factory=list)
+    ordered: list[Ordered] = field(default_factory=list)
     revived: list[Revived] = field(default_factory=list)
     final: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     signed_with: str = ""
 
     async def publish(self, spec: Spec) -> Told | None:
-        headers = {
-            "Upstash-Retries": str(spec.retries),
-            "Upstash-Delay": f"{spec.delay_s}s",
-            "Upstash-Timeout": f"{spec.timeout_s}s",
-        }
-        if spec.dedup:
-            headers["Upstash-Deduplication-Id"] = spec.dedup
-        for name in ("Callback", "Failure-Callback") if spec.callbacks else ():
-            headers[f"Upstash-{name}"] = f"http://127.0.0.1:9/{name}?fails={spec.callbacks_fail}"
-            headers[f"Upstash-{name}-Retries"] = "1"
         asked = self.world.clock.monotonic_ms()
-        pad = base64.b64encode(hashlib.shake_128(b"pad").digest(spec.size)).decode()
-        body = json.dumps({"tag": spec.tag, "fails": spec.fails, "pad": pad}).encode()
-        reply = await self.world.ask("POST", "/v2/publish/http://127.0.0.1:9/in", headers, body)
+        reply = await self.world.ask("POST", f"/v2/publish/{_IN}", _headers(spec), _body(spec))
         if reply is None or reply.status >= 300:
-            if reply and reply.status != 503:
-                self.wrong.append(f"publish answered {reply.status} {reply.content}")
+            self._refused("publish", reply)
             return None
         told = Told(spec, asked, self.world.clock.monotonic_ms(), reply.status, reply.content["messageId"])
         self.told.append(told)
         return told
+
+    async def batch(self, *specs: Spec) -> bool:
+        """All of them in one request. False: not all are known to be accepted."""
+        asked = self.world.clock.monotonic_ms()
+        items = [{"destination": _IN, "headers": _headers(one), "body": _body(one).decode()} for one in specs]
+        reply = await self.world.ask("POST", "/v2/batch", body=json.dumps(items).encode())
+        if reply is None or not isinstance(reply.content, list):
+            self._refused("batch", reply)
+            return False
+        return self._accepted(asked, specs, reply.content)
+
+    async def make_group(self, name: str, endpoints: int) -> None:
+        """By a client that asks until it is answered."""
+        urls = [{"url": f"{_IN}?n={n}"} for n in range(endpoints)]
+        while True:
+            body = json.dumps({"endpoints": urls}).encode()
+            reply = await self.world.ask("POST", f"/v2/topics/{name}/endpoints", body=body)
+            if reply and reply.status == 200:
+                return
+            self._refused("upsert", reply)
+            await asyncio.sleep(1)
+
+    async def publish_to_group(self, name: str, spec: Spec) -> bool:
+        """False: not all messages are known to be accepted."""
+        asked = self.world.clock.monotonic_ms()
+        reply = await self.world.ask("POST", f"/v2/publish/{name}", _headers(spec), _body(spec))
+        if reply is None or not isinstance(reply.content, list):
+            self._refused("publish to a group", reply)
+            return False
+        return self._accepted(asked, [spec] * len(reply.content), reply.content)
+
+    def _accepted(self, asked_ms: int, specs: Sequence[Spec], answers: Sequence[dict[str, Any]]) -> bool:
+        """Each message that an answer names is owed."""
+        now = self.world.clock.monotonic_ms()
+        for spec, answer in zip(specs, answers, strict=True):
+            if "error" not in answer:
+                status = 202 if "deduplicated" in answer else 201
+                self.told.append(Told(spec, asked_ms, now, status, answer["messageId"], answer.get("url", _IN)))
+        return not any("error" in answer for answer in answers)
+
+    def _refused(self, what: str, reply: Reply | None) -> None:
+        if reply and reply.status != 503:
+            self.wrong.append(f"{what} answered {reply.status} {reply.content}")
 
     async def cancel(self, message_id: str) -> None:
         reply = await self.world.ask("DELETE", f"/v2/messages/{message_id}")
@@ -114,6 +157,15 @@ class History:
             self.cancelled.append(Cancelled(message_id, self.world.clock.monotonic_ms(), reply.content["cancelled"]))
         elif reply and reply.status != 503:
             self.wrong.append(f"cancel of an accepted message answered {reply.status} {reply.content}")
+
+    async def cancel_all(self) -> None:
+        ordered = Ordered(self.world.clock.monotonic_ms())
+        self.ordered.append(ordered)
+        reply = await self.world.ask("DELETE", "/v2/messages")
+        if reply and reply.status == 200:
+            ordered.answered_ms = self.world.clock.monotonic_ms()
+        elif reply and reply.status != 503:
+            self.wrong.append(f"a cancel of all answered {reply.status} {reply.content}")
 
     async def hurry(self, message_id: str) -> None:
         """Makes a waiting message due at once."""
@@ -200,6 +252,8 @@ class History:
             wrong += self._check_revived(revived)
         wrong += self._check_lateness()
         wrong += self._check_cancels(crashes, stepped)
+        for ordered in self.ordered:
+            wrong += self._check_ordered(ordered, crashes, stepped)
         for arrival in self.world.arrivals:
             wrong += self._check_request(arrival)
         return sorted(set(wrong))
@@ -217,6 +271,7 @@ class History:
         if (
             state == "CANCELED"
             and all(c.message_id != told.message_id for c in self.cancelled)
+            and not any(told.asked_ms <= (o.answered_ms or told.asked_ms) for o in self.ordered)
             and not (crashes or lost_answers)
         ):
             wrong.append(f"{told.message_id} is CANCELED but nobody asked for it")
@@ -281,12 +336,13 @@ class History:
         if stepped:
             return []
         wrong = []
-        for name in sorted({t.spec.dedup for t in self.told if t.spec.dedup}):
-            ids = {t.message_id for t in self.told if t.spec.dedup == name}
-            reached = {a.message_id for a in self.world.arrivals if a.tag == name}
+        for name, url in sorted({(t.spec.dedup, t.url) for t in self.told if t.spec.dedup}):
+            told = [t for t in self.told if (t.spec.dedup, t.url) == (name, url)]
+            ids = {t.message_id for t in told}
+            reached = {a.message_id for a in self.world.arrivals if (a.tag, a.request.url) == (name, url)}
             if len(ids | reached) > 1:
                 wrong.append(f"deduplication id {name} has the messages {sorted(ids | reached)}")
-            if sum(1 for t in self.told if t.spec.dedup == name and t.status == 201) > 1:
+            if sum(1 for t in told if t.status == 201) > 1:
                 wrong.append(f"deduplication id {name} was new twice")
         return wrong
 
@@ -306,6 +362,24 @@ class History:
                 wrong.append(f"{cancel.message_id} was cancelled and is FAILED")
         return wrong
 
+    def _check_ordered(self, ordered: Ordered, crashes: int, stepped: bool) -> list[str]:
+        """Whatever was accepted before is not begun after the answer, and ends unless it had begun."""
+        wrong: list[str] = []
+        answered = ordered.answered_ms
+        if answered is None or stepped:
+            return wrong
+        for told in self.told:
+            if told.answered_ms > ordered.asked_ms:
+                continue
+            after = [a for a in self.world.arrivals if a.message_id == told.message_id and a.at_ms > answered]
+            early = answered < told.asked_ms + told.spec.delay_s * 1000 and not told.spec.dedup
+            state = self.final.get(told.message_id)
+            if len(after) > (0 if early else 1 + crashes):
+                wrong.append(f"all were cancelled, and {told.message_id} was attempted {len(after)} times afterwards")
+            if (early and state != "CANCELED") or (after and state == "FAILED"):
+                wrong.append(f"all were cancelled, and {told.message_id} is {state}")
+        return wrong
+
     def _check_request(self, arrival: Any) -> list[str]:
         headers = dict(arrival.request.headers)
         options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False}
@@ -314,6 +388,25 @@ class History:
         if claims["body"] != digest or claims["sub"] != arrival.request.url:
             return [f"{arrival.message_id} arrived with a signature that does not hold"]
         return []
+
+
+def _headers(spec: Spec) -> dict[str, str]:
+    headers = {
+        "Upstash-Retries": str(spec.retries),
+        "Upstash-Delay": f"{spec.delay_s}s",
+        "Upstash-Timeout": f"{spec.timeout_s}s",
+    }
+    if spec.dedup:
+        headers["Upstash-Deduplication-Id"] = spec.dedup
+    for name in ("Callback", "Failure-Callback") if spec.callbacks else ():
+        headers[f"Upstash-{name}"] = f"http://127.0.0.1:9/{name}?fails={spec.callbacks_fail}"
+        headers[f"Upstash-{name}-Retries"] = "1"
+    return headers
+
+
+def _body(spec: Spec) -> bytes:
+    pad = base64.b64encode(hashlib.shake_128(b"pad").digest(spec.size)).decode()
+    return json.dumps({"tag": spec.tag, "fails": spec.fails, "pad": pad}).encode()
 
 
 Script = Callable[[History], Awaitable[None]]

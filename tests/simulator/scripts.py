@@ -191,6 +191,39 @@ async def a_batch(history: History) -> None:
     await asyncio.sleep(20)
 
 
+async def batched(history: History) -> None:
+    """Four messages of which two are one. Whoever publishes them may die anywhere; a client that is not sure that all
+    are accepted asks again."""
+    specs = [Spec("a"), Spec("d", dedup="d"), Spec("e", dedup="e", delay_s=20, size=9_000), Spec("d", dedup="d")]
+    while not await history.batch(*specs):
+        await asyncio.sleep(1)
+    await history.batch(*specs[1:])
+    await asyncio.sleep(25)
+
+
+async def batched_while_the_store_is_busy(history: History) -> None:
+    """What is struck then are the writes one by one."""
+    history.world.arm("_write_all", "busy")
+    await batched(history)
+
+
+async def batched_slowly(history: History) -> None:
+    """For so long that the look may have passed: each message gets a reminder."""
+    history.world.arm("_write_all", "freeze_before")
+    await batched(history)
+
+
+async def to_a_group(history: History) -> None:
+    """Likewise for the messages to a group, which has one more endpoint by the second time."""
+    await history.make_group("g", 2)
+    spec = Spec("d", dedup="d")
+    while not await history.publish_to_group("g", spec):
+        await asyncio.sleep(1)
+    await history.make_group("g", 3)
+    await history.publish_to_group("g", spec)
+    await asyncio.sleep(5)
+
+
 async def called_back(history: History) -> None:
     told = await history.publish(Spec("a", fails=1, callbacks=True))
     if told:
@@ -220,6 +253,39 @@ async def hurried(history: History) -> None:
         await asyncio.sleep(5)
         await history.hurry(told.message_id)
         await asyncio.sleep(5)
+
+
+async def all_cancelled(history: History) -> None:
+    """What waits, what waits for a retry, and what is published meanwhile."""
+    await together(history.publish(Spec("a", delay_s=20)), history.publish(Spec("b", fails=2)))
+    await asyncio.sleep(3)
+    await together(history.cancel_all(), history.publish(Spec("c", fails=1)))
+    await asyncio.sleep(25)
+
+
+async def all_cancelled_at_work(history: History) -> None:
+    await together(*(history.publish(Spec(tag, fails=1)) for tag in "ab"), history.cancel_all())
+    await asyncio.sleep(15)
+
+
+async def all_cancelled_long_after(history: History) -> None:
+    """The look has passed: reminders alone tell what is unfinished."""
+    await together(history.publish(Spec("a", delay_s=420)), history.publish(Spec("b", delay_s=2000)))
+    await asyncio.sleep(400)
+    await history.cancel_all()
+    await asyncio.sleep(30)
+
+
+async def ordered_off(history: History) -> None:
+    """The order gets no further, and its bell is lost: those who are about to send know of it all the same."""
+    await history.publish(Spec("a"))
+    for delay_s in (2, 3, 4, 30):
+        await history.publish(Spec(f"b{delay_s}", delay_s=delay_s))
+    await asyncio.sleep(1)
+    history.world.arm("api in_minute", "busy")
+    history.world.arm("Canceller._leave doorbell", "bells_lost")
+    await history.cancel_all()
+    await asyncio.sleep(40)
 
 
 def _named(*scripts: Script) -> dict[str, Script]:
@@ -254,10 +320,18 @@ _ALL = _named(
     store_busy_at_the_settle,
     store_busy_before_the_request,
     frozen_beyond_the_lease,
+    batched,
+    batched_while_the_store_is_busy,
+    batched_slowly,
+    to_a_group,
     called_back,
     called_back_about_the_end,
     revived,
     hurried,
+    all_cancelled,
+    all_cancelled_at_work,
+    all_cancelled_long_after,
+    ordered_off,
 )
 #: By mode.
 SCRIPTS: dict[str, dict[str, Script]] = {"machine": _ALL, "fleet": _ALL, "cloud": _ALL | _CLOUD}
@@ -297,9 +371,16 @@ def drawn(seed: int, messages: int = 20) -> Script:
             )
         )
 
+    async def cancel_all(history: History) -> None:
+        if ordered_s:
+            await asyncio.sleep(ordered_s)
+            await history.cancel_all()
+
+    ordered_s = rng.choice((0, 0, 0, rng.uniform(1, 200)))
+
     async def script(history: History) -> None:
         history.world.ticks = rng.choice(history.world.ticks_drawn)
-        await together(*(one(history, number) for number in range(messages)))
+        await together(*(one(history, number) for number in range(messages)), cancel_all(history))
 
     return script
 

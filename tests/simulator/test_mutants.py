@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +10,12 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.enumeration import histories
-from waypost.core import accept, dead_letters, deliver, look, publish
+from waypost.core import accept, cancel, dead_letters, deliver, look, order, publish
 from waypost.core.cursor import move_cursor
 from waypost.core.deliver import Attempt, Deliverer
 from waypost.core.look import Look
-from waypost.core.ports import Delete, Key, Present, Put
+from waypost.core.message import Message
+from waypost.core.ports import Busy, Delete, Key, Present, Put, Unavailable
 from waypost.engines.embedded.table import EmbeddedTable
 
 MODES = pytest.mark.parametrize("mode", ["fleet", "cloud"])
@@ -37,6 +39,16 @@ def test_a_dedup_loser_that_does_not_help(monkeypatch: pytest.MonkeyPatch, mode:
 
     monkeypatch.setattr(publish.Publisher, "_help", nothing)
     assert objections(mode, "dedup")
+
+
+def test_a_batch_whose_messages_count_as_stored_although_the_store_was_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hope(self: publish.Publisher, messages: list[Message], watch: object) -> dict[str, object]:
+        with contextlib.suppress(Busy, Unavailable):
+            await self._ports.table.write_many([Put(one.to_item()) for one in messages])
+        return {}
+
+    monkeypatch.setattr(publish.Publisher, "_write_all", hope)
+    assert objections("cloud", "batched")
 
 
 @MODES
@@ -92,17 +104,16 @@ def test_a_publisher_that_does_not_open_the_cursor(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_eventual_read_that_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    messages = Look._messages
+    named = look.named
 
-    async def believing(self: Look, refs: list[str]) -> Any:
+    async def believing(ports: Any, refs: Any) -> Any:
         async def absent(key: Key) -> None:
             pass
 
-        table = SimpleNamespace(get_many=self._ports.table.get_many, get=absent)
-        ports = SimpleNamespace(table=table, clock=self._ports.clock)
-        return await messages(SimpleNamespace(_ports=ports), refs)
+        table = SimpleNamespace(get_many=ports.table.get_many, get=absent)
+        return await named(SimpleNamespace(table=table, clock=ports.clock), refs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Look, "_messages", believing)
+    monkeypatch.setattr(look, "named", believing)
     assert objections("cloud", "no_ticks_after_the_look")
 
 
@@ -141,3 +152,27 @@ def test_callbacks_that_are_not_stored_together_with_the_settle(
 def test_a_dead_letter_that_is_removed_without_a_condition(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(dead_letters, "_removal", lambda letter: Delete(letter.key))
     assert objections(mode, "revived")
+
+
+def test_an_attempt_that_does_not_ask_for_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def never(self: object, message: object) -> bool:
+        return False
+
+    monkeypatch.setattr(order.OpenOrders, "cover", never)
+    assert objections("fleet", "ordered_off")
+    assert objections("cloud", "ordered_off")
+
+
+def test_an_attempt_that_relies_on_what_it_knew_long_ago(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(order, "KNOWN_FOR_MS", 10**9)
+    assert objections("fleet", "ordered_off")
+
+
+@MODES
+def test_an_order_that_does_not_go_through_reminders(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    async def none(self: object, *where: object) -> Any:
+        return
+        yield
+
+    monkeypatch.setattr(cancel.Canceller, "_of_reminders", none)
+    assert objections(mode, "all_cancelled_long_after")

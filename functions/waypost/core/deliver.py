@@ -26,6 +26,7 @@ from waypost.core.message import (
     message_key,
     parse_ref,
 )
+from waypost.core.order import OpenOrders
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     LONGEST_BELL_MS,
@@ -89,12 +90,14 @@ class Deliverer:
         fresh: Fresh,
         signing_keys: Callable[[str], Awaitable[SigningKeys]],
         acceptor: Acceptor,
+        orders: OpenOrders,
         log: Log,
     ) -> None:
         self._ports = ports
         self._policy = policy
         self._looked = looked
         self._fresh = fresh
+        self._orders = orders
         self._signing_keys = signing_keys
         self._acceptor = acceptor
         self._log = log
@@ -123,6 +126,8 @@ class Deliverer:
             return None
         self._under_way[attempt.state.token] = attempt
         try:
+            if await self._ordered_off(attempt):
+                return None
             started_ms = self._ports.clock.now_ms()
             self._log.active(message, started_ms)
             outcome = await self._attempt(attempt)
@@ -193,6 +198,24 @@ class Deliverer:
         self._log.settled(message, replace(lost, phase=Phase.FAILED), now)
         for one in callbacks:
             await self._acceptor.announce(one, watch)
+
+    async def _ordered_off(self, attempt: Attempt) -> bool:
+        """Whether an order covers what was claimed; it is cancelled then."""
+        message, state = attempt.message, attempt.state
+        try:
+            if not await self._orders.cover(message):
+                return False
+            now = self._ports.clock.now_ms()
+            held = AllOf((_UNDER_WAY, Equals("token", state.token)))
+            await self._ports.table.write(ended(message, state, Phase.CANCELLED, now, when=held))
+        except (Busy, Unavailable):
+            await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
+            raise
+        except ConditionFailed:
+            return True  # It took effect and its answer was lost, or the lease was over before that.
+        self._log.cancel_requested(message, now)
+        self._log.canceled(message, now)
+        return True
 
     def _lease(self, message: Message, now: int, when: Condition, crashes: int = 0) -> Change:
         """The write that claims the message."""

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
 from msgspec import Struct
 
@@ -40,6 +39,7 @@ from waypost.core.message import Via, partition_of
 from waypost.core.messages import Messages
 from waypost.core.policy import DAY, MINUTE, Policy
 from waypost.core.ports import Item, Ports
+from waypost.core.source_filter import SourceFilter, fits
 
 #: What a page may read is reckoned in events: so many bytes cost as much as one, a segment as much as some, and a day
 #: that has none as much as a few.
@@ -56,8 +56,7 @@ _ITEMS_AT_ONCE = 50
 class Sought(Struct, frozen=True):
     """What an event must be. Of each set one must fit; an empty mapping asks for nothing."""
 
-    #: `url`, `host`, `path`, `label`, `callerIp`, `topicName`, `api`, and those that no message has yet.
-    of_source: Mapping[str, frozenset[str]]
+    of_source: SourceFilter
     #: Of states.
     ranks: frozenset[int]
     message_ids: frozenset[str]
@@ -65,36 +64,13 @@ class Sought(Struct, frozen=True):
     to_ms: int
 
     def fits(self, source: Source) -> bool:
-        if self.message_ids and source.message_id not in self.message_ids:
-            return False
-        return all(not wanted.isdisjoint(_FIELDS[name](source)) for name, wanted in self.of_source.items())
+        return (not self.message_ids or source.message_id in self.message_ids) and fits(self.of_source, source)
 
 
 class HistoryPage(NamedTuple):
     events: list[Event]
     #: Where to go on; None: there is no more.
     next: Position | None
-
-
-def _host(source: Source) -> Sequence[str]:
-    parts = urlsplit(source.url)
-    return parts.hostname or "", parts.netloc.rpartition("@")[2].lower()
-
-
-_FIELDS: Mapping[str, Callable[[Source], Sequence[str]]] = {
-    "url": lambda source: (source.url,),
-    "host": _host,
-    "path": lambda source: (urlsplit(source.url).path or "/",),
-    "label": lambda source: source.labels,
-    "callerIp": lambda source: (source.caller_ip,),
-    "topicName": lambda source: (source.via.topic,),
-    "api": lambda source: (source.via.api,),
-    # No message has one of these yet.
-    "queueName": lambda source: (),
-    "scheduleId": lambda source: (),
-    "flowControlKey": lambda source: (),
-}
-SOURCE_FILTERS = tuple(_FIELDS)
 
 
 class History:

@@ -6,12 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 
 from waypost.core import limits
 from waypost.core.destination import as_stored
-from waypost.core.errors import BadRequest
 from waypost.core.ports import Item
 from waypost.core.query import END_OF_TIME, Query, as_number
 
@@ -56,10 +54,6 @@ class Wanted(Struct, frozen=True):
         return all(not allowed.isdisjoint(_texts(entry.get(name))) for name, allowed in self.values.items())
 
 
-class _Ids(Struct, rename="camel", forbid_unknown_fields=True):
-    dlq_ids: list[str]
-
-
 def read_wanted(raw: str, body: bytes = b"") -> Wanted:
     """Raises BadRequest naming what can't be used. `raw` is the query; a body may name ids, too."""
     query = Query(raw, _KNOWN, "dead letters", _SPELT)
@@ -67,7 +61,7 @@ def read_wanted(raw: str, body: bytes = b"") -> Wanted:
     if cursor and not _CURSOR.fullmatch(cursor):
         raise query.bad_cursor()
     count = query.count(limits.LETTERS)
-    ids = _ids(query, body)
+    ids = query.ids("dlqIds", body, limits.LETTER_IDS)
     return Wanted(
         values={attribute: _values(name, query.all(name)) for name, attribute in _FILTERS.items() if name in query},
         from_ms=query.time("fromDate", 0),
@@ -90,26 +84,6 @@ def _values(name: str, texts: Sequence[str]) -> frozenset[str]:
     if name == "url":
         return frozenset([as_stored(text) for text in texts])
     return frozenset(texts)
-
-
-def _ids(query: Query, body: bytes) -> tuple[str, ...] | None:
-    """None: none were asked for. An empty list asks for nothing, as whoever deletes what was selected means it."""
-    if "dlqIds" not in query and not body.strip():
-        return None
-    named = [one.strip() for text in query.all("dlqIds") for one in text.split(",")]
-    if not all(named):
-        raise BadRequest("dlqIds names an empty id, leave it out")
-    if body.strip():
-        try:
-            named += msgspec.json.decode(body, type=_Ids).dlq_ids
-        except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-            raise BadRequest(
-                f'the body must be JSON like {{"dlqIds": ["1790000000000-1"]}}, or be left out ({wrong})'
-            ) from None
-    found = tuple(dict.fromkeys(named))
-    if len(found) > limits.LETTER_IDS:
-        raise BadRequest(f"dlqIds names {len(found)} entries, the limit is {limits.LETTER_IDS} at once; name fewer")
-    return found
 
 
 def _texts(value: Any) -> Sequence[str]:

@@ -52,6 +52,11 @@ class Log:
     def canceled(self, message: Message, now_ms: int) -> None:
         self._told.append((now_ms, message.account, source_of(message), RANKS[CANCELED], 0, None))
 
+    @property
+    def is_much(self) -> bool:
+        """Whether enough waits to be worth a write at once."""
+        return len(self._told) >= _AT_ONCE
+
     async def flush(self) -> str:
         """Writes what waits, and never raises: nothing that logs say is worth a delivery. Returns why something was not
         written, empty if all was. What the store did not take is written, under the same name, with the next flush."""

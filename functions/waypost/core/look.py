@@ -9,22 +9,22 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from waypost.core.body import BodyMissing, prolong_body
 from waypost.core.cursor import move_cursor, open_cursor, read_cursor
+from waypost.core.errands import Errand, Errands
 from waypost.core.event import Told, segments, told_created
-from waypost.core.ids import Place, place_of
+from waypost.core.ids import Place
 from waypost.core.message import (
     STATE_OUTLIVES_MS,
     Message,
     Phase,
     State,
     life_ends_ms,
-    message_key,
     parse_ref,
-    partition_of,
-    state_key,
 )
+from waypost.core.pending import Pending, in_minute, named
 from waypost.core.policy import DAY, MINUTE, Policy
 from waypost.core.ports import (
     LONGEST_BELL_MS,
@@ -95,11 +95,26 @@ def plan_visit(
     return Move(reminder_after(wake, now_ms), None if only_late else max(0, wake - now_ms))
 
 
+def plan_errand(wake: int | None, now_ms: int) -> Forget | Move:
+    if wake is None:
+        return Forget()
+    if wake > now_ms + HORIZON_MS:
+        return Move(wake, None)
+    return Move(reminder_after(wake, now_ms), max(0, wake - now_ms))
+
+
+class _Visit(NamedTuple):
+    reminder: Item
+    plan: Forget | Leave | Move
+    timeout_ms: int
+
+
 class Look:
-    def __init__(self, ports: Ports, policy: Policy, looked: Looked) -> None:
+    def __init__(self, ports: Ports, policy: Policy, looked: Looked, errands: Errands) -> None:
         self._ports = ports
         self._policy = policy
         self._looked = looked
+        self._errands = errands
 
     async def open(self) -> None:
         """Learns how far the look has come; a sole server does so before it accepts or delivers anything."""
@@ -173,27 +188,11 @@ class Look:
             puts = segments(told, retention, lambda number: f"look-{minute}-{part}-{number}")
             await self._ports.table.write_many(list(puts))
 
-    async def _messages_of(self, minute: int) -> AsyncIterator[tuple[Message, State]]:
-        """All of one minute. An item of a message is followed by that of its state."""
-        now = self._ports.clock.now_ms()
+    async def _messages_of(self, minute: int) -> AsyncIterator[Pending]:
         for shard in range(self._policy.shards):
-            message: Message | None = None
-            after: str | None = None
-            while True:
-                page = await self._ports.table.query(partition_of(Place(minute, shard)), after=after)
-                for item in page.items:
-                    if "url" in item:
-                        if message:
-                            yield message, State()
-                        message = Message.from_item(item, now)
-                    elif message and item["sk"] == message.state_key.sk:
-                        yield message, State.from_item(item)
-                        message = None
-                if page.next is None:
-                    break
-                after = page.next
-            if message:
-                yield message, State()
+            async for page in in_minute(self._ports, Place(minute, shard)):
+                for one in page:
+                    yield one
 
     # Reminders -------------------------------------------------------------------------------------------------------
 
@@ -213,27 +212,47 @@ class Look:
 
     async def _visit_page(self, reminders: Sequence[Item], bells_are_late: bool) -> int:
         """Returns how many bells it rang."""
-        messages = await self._messages([item["ref"] for item in reminders])
-        now = self._ports.clock.now_ms()
+        visits = [*await self._visit_messages(reminders, bells_are_late), *await self._visit_errands(reminders)]
         moves: list[tuple[Item, Put]] = []
         forgotten: list[Item] = []
         bells: list[Bell] = []
-        for item, (message, state) in zip(reminders, messages, strict=True):
-            plan = plan_visit(
-                message, state, at_ms=item["at"], now_ms=now, boot=self._policy.boot, bells_are_late=bells_are_late
-            )
+        for item, plan, timeout_ms in visits:
             if isinstance(plan, Forget):
                 forgotten.append(item)
             elif isinstance(plan, Move):
-                if message:
-                    await self._prolong(message, state, now)
                 moves.append((item, reminder(item["ref"], plan.to_ms, self._policy.shards)))
                 if plan.ring_in_ms is not None:
-                    bells.append(Bell(item["ref"], plan.ring_in_ms, message.terms.timeout_ms if message else 0))
+                    bells.append(Bell(item["ref"], plan.ring_in_ms, timeout_ms))
         await self._move_reminders(moves, bells)
         if forgotten:
             await self._ports.table.write_many([Delete(_key(item)) for item in forgotten])
         return len(bells)
+
+    async def _visit_messages(self, reminders: Sequence[Item], bells_are_late: bool) -> list[_Visit]:
+        theirs = [item for item in reminders if not self._errand(item)]
+        messages = await named(self._ports, [item["ref"] for item in theirs])
+        now = self._ports.clock.now_ms()
+        visits: list[_Visit] = []
+        for item, (message, state) in zip(theirs, messages, strict=True):
+            plan = plan_visit(
+                message, state, at_ms=item["at"], now_ms=now, boot=self._policy.boot, bells_are_late=bells_are_late
+            )
+            if message and isinstance(plan, Move):
+                await self._prolong(message, state, now)
+            visits.append(_Visit(item, plan, message.terms.timeout_ms if message else 0))
+        return visits
+
+    async def _visit_errands(self, reminders: Sequence[Item]) -> list[_Visit]:
+        visits = []
+        for item in reminders:
+            errand = self._errand(item)
+            if errand:
+                wake = await errand.wake_at(*parse_ref(item["ref"]))
+                visits.append(_Visit(item, plan_errand(wake, self._ports.clock.now_ms()), 0))
+        return visits
+
+    def _errand(self, item: Item) -> Errand | None:
+        return self._errands.of(parse_ref(item["ref"])[1])
 
     async def _move_reminders(self, moves: list[tuple[Item, Put]], bells: list[Bell]) -> None:
         """The new ones first: whatever dies in between, each message has one ahead of it.
@@ -247,21 +266,6 @@ class Look:
         not_taken = await self._ports.doorbell.ring(bells) if bells else 0
         if moved and not not_taken:
             await self._ports.table.write_many([Delete(_key(item)) for item, _ in moved])
-
-    async def _messages(self, refs: list[str]) -> list[tuple[Message | None, State]]:
-        """Messages and states, in order. A message that an eventual read did not find is asked for again."""
-        keys: list[Key] = []
-        for ref in refs:
-            account, message_id = parse_ref(ref)
-            place = place_of(message_id) or Place(0, 0)
-            keys += [message_key(account, message_id, place), state_key(account, message_id, place)]
-        items = await self._ports.table.get_many(keys)
-        now = self._ports.clock.now_ms()
-        found = []
-        for i in range(0, len(keys), 2):
-            item = items[i] if items[i] is not None else await self._ports.table.get(keys[i])
-            found.append((Message.from_item(item, now), State.from_item(items[i + 1])))
-        return found
 
     async def _prolong(self, message: Message, state: State, now: int) -> None:
         """Lengthens the life of what is unfinished and would soon expire: the body first, then the state, then the

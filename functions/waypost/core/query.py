@@ -6,6 +6,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from urllib.parse import parse_qsl
 
+import msgspec
+
 from waypost.core import limits
 from waypost.core.destination import split_control_keys
 from waypost.core.errors import BadRequest, shown
@@ -13,6 +15,8 @@ from waypost.core.errors import BadRequest, shown
 #: In milliseconds, as all times; whatever lies beyond is as good.
 END_OF_TIME = 10**14
 _NUMBER = re.compile(rf"[0-9]{{1,{limits.NUMBER_DIGITS}}}")
+#: Whose values hold no comma, so that one may stand between several.
+_SPLIT = frozenset({"label", "topicName", "queueName", "scheduleId", "callerIp"})
 _ORDERS = ("latestFirst", "earliestFirst")
 
 
@@ -32,7 +36,7 @@ class Query:
                 continue
             if not value:
                 raise BadRequest(f"{given} is empty, give it a value or leave it out")
-            self._values.setdefault(name, []).append(value)
+            self._values.setdefault(name, []).extend(value.split(",") if name in _SPLIT else [value])
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -45,6 +49,21 @@ class Query:
         if len(set(texts)) > 1:
             raise BadRequest(f"{name} is given twice, as {shown(texts[0])} and {shown(texts[1])}; give it once")
         return texts[0]
+
+    def ids(self, name: str, body: bytes, most: int) -> tuple[str, ...] | None:
+        """Those named in the query, repeated or with commas, and in a JSON body. None: none are asked for. An empty
+        list asks for nothing, as whoever acts on what was selected means it."""
+        if name not in self and not body.strip():
+            return None
+        named = [one.strip() for text in self.all(name) for one in text.split(",")]
+        if not all(named):
+            raise BadRequest(f"{name} names an empty id, leave it out")
+        if body.strip():
+            named += _ids_in(name, body)
+        found = tuple(dict.fromkeys(named))
+        if len(found) > most:
+            raise BadRequest(f"{name} has {len(found)} ids, the limit is {most} at once; name fewer")
+        return found
 
     def time(self, name: str, default: int) -> int:
         text = self.one(name, str(default))
@@ -68,6 +87,16 @@ class Query:
     def bad_cursor(self) -> BadRequest:
         cursor = self.one("cursor")
         return BadRequest(f"cursor: {shown(cursor)} is none that was given out, leave it out to begin anew")
+
+
+def _ids_in(name: str, body: bytes) -> Sequence[str]:
+    try:
+        found = msgspec.json.decode(body, type=dict[str, list[str]])
+        if found.keys() != {name}:
+            raise msgspec.ValidationError(f"its keys are {', '.join(found) or 'none'}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
+        raise BadRequest(f'the body must be JSON like {{"{name}": ["..."]}}, or be left out ({wrong})') from None
+    return found[name]
 
 
 def as_number(name: str, text: str, what: str = "a whole number") -> int:

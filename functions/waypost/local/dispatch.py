@@ -7,7 +7,9 @@ import logging
 
 from waypost.core.deliver import AGAIN_MS, Deliverer
 from waypost.core.destination import host_of
+from waypost.core.errands import Errands
 from waypost.core.fairness import FairSlots
+from waypost.core.message import parse_ref
 from waypost.core.ports import Bell, Busy, Unavailable
 from waypost.engines.embedded.doorbell import HeapDoorbell
 
@@ -17,8 +19,9 @@ _log = logging.getLogger("waypost.deliver")
 class Dispatcher:
     """Hands bells to tasks that live on: making one for each message costs more than waking one."""
 
-    def __init__(self, deliverer: Deliverer, doorbell: HeapDoorbell, slots: int) -> None:
+    def __init__(self, deliverer: Deliverer, errands: Errands, doorbell: HeapDoorbell, slots: int) -> None:
         self._deliverer = deliverer
+        self._errands = errands
         self._doorbell = doorbell
         self._slots = FairSlots(slots)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -84,6 +87,9 @@ class Dispatcher:
         """Delivers what the bell speaks of, or puts it in line behind its host. `slot` is the host whose slot is taken
         for it already."""
         try:
+            if errand := self._errands.of(parse_ref(ref)[1]):
+                await errand.run(*parse_ref(ref))
+                return
             message = await self._deliverer.find(ref)
             if message is None:
                 return

@@ -63,7 +63,7 @@ async def serve(
         await service.keys.open(account)
     introduce(await service.keys.keys(settings.accounts[0].name))
 
-    dispatcher = Dispatcher(service.deliverer, doorbell, policy.max_in_flight)
+    dispatcher = Dispatcher(service.deliverer, service.errands, doorbell, policy.max_in_flight)
     door = Door(service.api, policy, settings.base_path)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -10,6 +10,7 @@ from waypost.core.duration import show_duration
 from waypost.core.policy import Policy
 from waypost.openapi.parameters import (
     Parameter,
+    cancel_filters,
     destination,
     group,
     in_path,
@@ -41,6 +42,25 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
             " end.",
             [message],
             {200: _json("The message.", "Message"), **_errors(404)},
+        ),
+        ("DELETE", "/v2/messages"): _operation(
+            MESSAGES,
+            "cancelMessages",
+            "Cancel many messages",
+            f"""\
+What waits, for its first attempt or for a retry, is cancelled; what is under way is stopped after its attempt.
+
+With ids, in the query or in a JSON body, it is these: `cancelled` is how many of them were.
+
+Without, it is an order: it covers all that was accepted until then and fits the filters, and none of it is sent once
+this has answered. **Without filters it is everything.** `cancelled` is how many were met within 2 s; with `more`, the
+rest follows by itself. {_FILTERS}
+
+With a `count` it is so many at most, all of them before the answer. A count of 100 is no limit: the newest JavaScript
+client always sends it, and does not come back for more.""",
+            cancel_filters(),
+            {200: _json("How many.", "CancelledMany"), **_errors(413)},
+            body=_ids("MessageIds"),
         ),
         ("DELETE", "/v2/messages/{id}"): _operation(
             MESSAGES,
@@ -82,7 +102,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
             f"{_EVERYTHING} {_FILTERS}",
             letter_filters(),
             {200: _json("How many were deleted, and where to go on.", "DeletedSome"), **_errors(413)},
-            body=_IDS,
+            body=_ids("LetterIds"),
         ),
         ("POST", "/v2/dlq/retry"): _operation(
             LETTERS,
@@ -93,7 +113,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
             f" is refused before any is retried.\n\n{_EVERYTHING} {_FILTERS}",
             [*letter_filters(), *settings(policy)],
             {201: _json("The new messages, and where to go on.", "Retried"), **_errors(413)},
-            body=_IDS,
+            body=_ids("LetterIds"),
         ),
         ("GET", "/v2/dlq/{id}"): _operation(
             LETTERS,
@@ -135,6 +155,16 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
             " these.",
             [],
             {200: _json("The pair.", "Keys"), **_errors()},
+        ),
+        ("POST", "/v2/keys/rotate"): _operation(
+            KEYS,
+            "rotateKeys",
+            "Rotate the signing keys",
+            "The next key becomes the current one, and a fresh one the next. Of several rotations at once one counts."
+            " This"
+            " answers once every request is signed with the key that both pairs have (5 s on AWS).",
+            [],
+            {200: _json("The new pair.", "Keys"), **_errors()},
         ),
         ("GET", "/healthz"): _operation(
             SERVER, "getHealth", "Is it up?", "", [], {200: _json("It is.", "Health")}, needs_token=False
@@ -179,7 +209,6 @@ _RETRY = (
     " included."
     " Settings of this request win, `Upstash-Forward-<Name>` and those behind a callback's prefix included."
 )
-_IDS = {"required": False, "content": {"application/json": {"schema": ref("LetterIds")}}}
 
 
 def _groups() -> Mapping[tuple[str, str], Operation]:
@@ -221,9 +250,8 @@ def _groups() -> Mapping[tuple[str, str], Operation]:
             GROUPS,
             "addEndpoints",
             "Add endpoints to a URL group",
-            "Makes the group if there is none. An endpoint takes the place of the one that has its name, else of the"
-            " one that"
-            f" has its URL. A group has {limits.GROUP_ENDPOINTS:,} at most.",
+            "Makes the group if there is none. An endpoint of the same name gets the URL, one of the same URL the name."
+            f" Messages that were published keep what they have. A group has {limits.GROUP_ENDPOINTS:,} at most.",
             [name],
             {200: _json("They are there.", "Nothing"), **_errors(413)},
             body=_json_body("NewEndpoints"),
@@ -246,12 +274,12 @@ def _batch(policy: Policy) -> Operation:
         "publishBatch",
         "Publish many messages",
         f"""\
-Everything is checked before anything is stored: one wrong item refuses all, and the error names it. Of items under one
-deduplication id the first makes the message. The store may fail for some: then these have an `error` in their places,
-and are to be sent again.
+Everything is checked before anything is stored: one wrong item refuses all, and the error names it. Of items under
+one deduplication id the first makes the message. The store may fail for some: then these have an `error` in their
+places, and are to be sent again.
 
-{limits.BATCH_MESSAGES:,} messages at most, one for each endpoint of a URL group; their bodies have {policy.max_batch:,}
-bytes together at most. The request's own `Upstash-*` headers say nothing about its items.""",
+{limits.BATCH_MESSAGES:,} messages at most, one for each endpoint of a URL group; their bodies have
+{policy.max_batch:,} bytes together at most. The request's own `Upstash-*` headers say nothing about its items.""",
         [],
         {
             200: _json("Nothing was asked for.", "BatchAnswer"),
@@ -262,6 +290,10 @@ bytes together at most. The request's own `Upstash-*` headers say nothing about 
         },
         body=_json_body("Batch"),
     )
+
+
+def _ids(schema: str) -> Mapping[str, Any]:
+    return {**_json_body(schema), "required": False}
 
 
 def _json_body(schema: str) -> Mapping[str, Any]:
@@ -286,7 +318,8 @@ Stores the message, and delivers it to the destination. Everything is checked be
 
 Settings are headers, or query keys of the same names in lower case, such as `?upstash-delay=10s`; a header wins. An
 empty one is none. One that is given twice with different values is refused (labels and fields to redact are lists).
-The keys `upstash-*` and `qstash_token` never reach the destination; all others of the query are its own.
+The keys `upstash-*` and `qstash_token` never reach the destination; all others of the query are its own, and nobody's
+where that is a URL group.
 
 `Upstash-Forward-<Name>` is sent to the destination as `<Name>`, and `Content-Type` as it is. A header given twice is
 joined with a comma. Headers of the connection (Host, Content-Length, ...) and Waypost's own are left out; a forwarded

@@ -20,6 +20,7 @@ from waypost.openapi.patterns import (
     any_case,
     up_to,
 )
+from waypost.openapi.schemas import EXAMPLE_ID
 
 Parameter = dict[str, Any]
 
@@ -192,14 +193,42 @@ def destination() -> Parameter:
 # Filters -------------------------------------------------------------------------------------------------------------
 
 _SOME_TEXT: Schema = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_SOME_ID = f"[^,]*[^,{SPACES}][^,]*"
+_SOME_IDS: Schema = {"type": "array", "items": {"type": "string", "pattern": f"^{_SOME_ID}(,{_SOME_ID})*$"}}
 _TIME: Schema = {"type": "integer", "minimum": 0, "maximum": _LARGEST}
+_COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": _LARGEST}
+_WITH_COMMAS = "Several may stand with commas between them."
 _NEVER_YET = "Known, but no message has one yet: it finds nothing."
 
 
-def _page(most: int, what: str, cursor_is: str, cursor: str) -> Sequence[Parameter]:
+def _of_a_message() -> Sequence[Parameter]:
+    """Filters that all lists have."""
+    return [
+        _in_query("url", "The destination.", _SOME_TEXT, example=["https://example.com/hook"]),
+        _in_query("label", f"A label. {_WITH_COMMAS}", _SOME_TEXT, example=["orders"]),
+        _in_query("callerIp", f"The address that published it. {_WITH_COMMAS}", _SOME_TEXT),
+        _in_query("callerIP", "The same.", _SOME_TEXT),
+        _in_query("topicName", f"The URL group that it was published to. {_WITH_COMMAS}", _SOME_TEXT),
+        *(_in_query(name, _NEVER_YET, _SOME_TEXT) for name in ("queueName", "scheduleId", "flowControlKey", "api")),
+    ]
+
+
+def _of_a_url() -> Sequence[Parameter]:
+    return [
+        _in_query("host", "The destination's host, with or without its port.", _SOME_TEXT, example=["example.com"]),
+        _in_query("path", "The destination's path.", _SOME_TEXT, example=["/hook"]),
+    ]
+
+
+def _between(what: str) -> Sequence[Parameter]:
     return [
         _in_query("fromDate", f"{what} then or later, in milliseconds since 1970.", _TIME),
         _in_query("toDate", f"{what} then or earlier, in milliseconds since 1970.", _TIME),
+    ]
+
+
+def _page(most: int, cursor: str, pattern: str) -> Sequence[Parameter]:
+    return [
         _in_query(
             "order",
             "Default: `latestFirst`.",
@@ -207,65 +236,59 @@ def _page(most: int, what: str, cursor_is: str, cursor: str) -> Sequence[Paramet
             example="earliestFirst",
         ),
         _in_query(
-            "count",
-            f"At most so many; more than {most:,}, which is the default, are not given.",
-            {"type": "integer", "minimum": 1, "maximum": _LARGEST},
-            example=20,
+            "count", f"At most so many; more than {most:,}, which is the default, are not given.", _COUNT, example=20
         ),
-        _in_query("cursor", cursor_is, {"type": "string", "pattern": cursor}),
-    ]
-
-
-def _shared() -> Sequence[Parameter]:
-    return [
-        _in_query("url", "The destination.", _SOME_TEXT, example=["https://example.com/hook"]),
-        _in_query("label", "A label.", _SOME_TEXT, example=["orders"]),
-        _in_query("callerIp", "The address that published it.", _SOME_TEXT),
-        _in_query("callerIP", "The same.", _SOME_TEXT),
-        _in_query("topicName", "The URL group that it was published to.", _SOME_TEXT),
-        *(_in_query(name, _NEVER_YET, _SOME_TEXT) for name in ("queueName", "scheduleId", "flowControlKey", "api")),
-        _in_query("messageId", "The message's id.", _SOME_TEXT),
+        _in_query("cursor", cursor, {"type": "string", "pattern": pattern}),
     ]
 
 
 def letter_filters() -> Sequence[Parameter]:
-    some_id = f"[^,]*[^,{SPACES}][^,]*"
     return [
-        *_shared(),
+        *_of_a_message(),
+        _in_query("messageId", "The message's id.", _SOME_TEXT),
         _in_query(
             "responseStatus",
             "The status of the last answer; 0: there was none.",
             {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": _LARGEST}},
             example=[503],
         ),
+        _in_query("dlqIds", f"These and no others, {limits.LETTER_IDS} at most. {_WITH_COMMAS}", _SOME_IDS),
+        *_between("Failed"),
+        *_page(limits.LETTERS, "Of the page before; an empty one begins anew.", "^([0-9]{16,30})?$"),
+    ]
+
+
+def cancel_filters() -> Sequence[Parameter]:
+    return [
+        *_of_a_message(),
+        *_of_a_url(),
         _in_query(
-            "dlqIds",
-            f"These and no others: repeated, or with commas between them; {limits.LETTER_IDS} at most.",
-            {
-                "type": "array",
-                "items": {"type": "string", "pattern": f"^{some_id}(,{some_id})*$"},
-            },
+            "messageIds",
+            f"These, {limits.CANCEL_IDS:,} at most, whatever else is asked for. {_WITH_COMMAS}",
+            _SOME_IDS,
+            example=[EXAMPLE_ID],
         ),
-        *_page(limits.LETTERS, "Failed", "Of the page before; an empty one begins anew.", "^([0-9]{16,30})?$"),
+        _in_query("messageId", "The same.", _SOME_IDS),
+        *_between("Accepted"),
+        _in_query("count", "At most so many. 100 is no limit.", _COUNT),
     ]
 
 
 def log_filters() -> Sequence[Parameter]:
     return [
-        *(one for one in _shared() if one["name"] != "messageId"),
+        *_of_a_message(),
+        *_of_a_url(),
         _in_query("messageId", f"The message's id; with `messageIds` {limits.LOG_IDS} at most.", _SOME_TEXT),
         _in_query("messageIds", "The same.", _SOME_TEXT),
-        _in_query("host", "The destination's host, with or without its port.", _SOME_TEXT, example=["example.com"]),
-        _in_query("path", "The destination's path.", _SOME_TEXT, example=["/hook"]),
         _in_query(
             "state",
             "What happened. `IN_PROGRESS` is ACTIVE, RETRY or ERROR; `CANCELLED` is CANCELED.",
             {"type": "array", "items": {"type": "string", "enum": [*RANKS, "IN_PROGRESS", "CANCELLED"]}},
             example=["FAILED"],
         ),
+        *_between("Happened"),
         *_page(
             limits.LOG_EVENTS,
-            "Happened",
             "Of the page before, or a time in milliseconds; an empty one begins anew.",
             "^([0-9]{1,15}|[0-9]{17,57})?$",
         ),

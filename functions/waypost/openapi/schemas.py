@@ -134,6 +134,14 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
         ),
         "Nothing": _object({}, []),
         "Named": _object({"messageId": _ID}, ["messageId"], {"messageId": EXAMPLE_ID}),
+        "CancelledMany": _object(
+            {
+                "cancelled": number("How many, so far.", minimum=0),
+                "more": {"type": "boolean", "description": "True: the rest follows by itself. None of it is sent."},
+            },
+            ["cancelled"],
+            {"cancelled": 12_000, "more": True},
+        ),
         "Cancelled": _object(
             {"cancelled": number("1; 0 if the message had ended.", minimum=0)}, ["cancelled"], {"cancelled": 1}
         ),
@@ -153,24 +161,8 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
             ["responses"],
             {"responses": [{"messageId": EXAMPLE_ID}]},
         ),
-        "LetterIds": {
-            **_object(
-                {
-                    "dlqIds": {
-                        "type": "array",
-                        "items": {"type": "string"},
-                        "description": (
-                            f"These and no others, {limits.LETTER_IDS} at most with those of the query. An empty list"
-                            " names"
-                            " none."
-                        ),
-                    }
-                },
-                ["dlqIds"],
-                {"dlqIds": [EXAMPLE_LETTER]},
-            ),
-            "additionalProperties": False,
-        },
+        "LetterIds": _ids("dlqIds", limits.LETTER_IDS, EXAMPLE_LETTER),
+        "MessageIds": _ids("messageIds", limits.CANCEL_IDS, EXAMPLE_ID),
         "Event": _object({**without_body, **_event()}, ["time", "messageId", "state", "url", "callerIP"]),
         "Events": _object({"events": _list("Event"), "cursor": _CURSOR}, ["events"]),
         "Logs": _object({"logs": _list("Event"), "cursor": _CURSOR}, ["logs"]),
@@ -209,6 +201,12 @@ _ACCEPTED_REQUIRED = (
 def _object(properties: Mapping[str, Schema], required: Sequence[str], example: Any = None) -> Schema:
     shape: Schema = {"type": "object", "properties": dict(properties), "required": list(required)}
     return shape if example is None else {**shape, "examples": [example]}
+
+
+def _ids(name: str, most: int, example: str) -> Schema:
+    description = f"These and no others, {most:,} at most with those of the query. An empty list names none."
+    ids = {"type": "array", "items": {"type": "string"}, "description": description}
+    return {**_object({name: ids}, [name], {name: [example]}), "additionalProperties": False}
 
 
 def _list(of: str) -> Schema:

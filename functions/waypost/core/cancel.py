@@ -1,0 +1,223 @@
+"""Cancelling many messages: by their ids, so many of those that fit, or all that fit.
+
+All that fit is an order. It stands in the table before anything is cancelled, so that nothing it covers is sent from
+then on, and it is carried out by whoever placed it, for a while, then by whoever hears its bell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from msgspec import Struct
+
+from waypost.core.cursor import read_cursor
+from waypost.core.ids import Place, place_of, random_name
+from waypost.core.log import Log
+from waypost.core.message import Phase, parse_ref
+from waypost.core.messages import Messages
+from waypost.core.order import KNOWN_FOR_MS, ORDER, OpenOrders, Order, Reached, Selection, order_key, stored
+from waypost.core.pending import Pending, in_minute, named
+from waypost.core.policy import MINUTE, SECOND, Policy
+from waypost.core.ports import Bell, Busy, Change, ConditionFailed, Delete, Ports, Present, Unavailable
+from waypost.core.reminder import due_partition, reminder
+from waypost.core.together import together
+
+#: The caller waits this long for an order to be carried out; what is left then follows.
+_ANSWER_MS = 2 * SECOND
+#: Somebody who asks for so many waits this long at most.
+_SOME_MS = 20 * SECOND
+#: A bell's hearer goes on for so long, then rings again: others wait for him.
+_TURN_MS = 20 * SECOND
+_SHARDS_AT_ONCE = 8
+_IDS_AT_ONCE = 32
+
+
+class Cancelled(Struct, frozen=True):
+    count: int
+    #: What else the order covers follows; none of it is sent.
+    more: bool = False
+
+
+class Canceller:
+    """Cancels many. As an errand: goes on with an order."""
+
+    def __init__(self, ports: Ports, policy: Policy, messages: Messages, orders: OpenOrders, log: Log) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._messages = messages
+        self._orders = orders
+        self._log = log
+
+    async def by_ids(self, account: str, ids: Sequence[str]) -> Cancelled:
+        """How many of them were cancelled: neither unknown nor ended before."""
+        count = 0
+        for start in range(0, len(ids), _IDS_AT_ONCE):
+            some = ids[start : start + _IDS_AT_ONCE]
+            done = await together(self._messages.cancel(account, one) for one in some)
+            count += sum(one is True for one in done)
+        return Cancelled(count)
+
+    async def some(self, account: str, selection: Selection, most: int) -> Cancelled:
+        """At most so many of those that fit, before this returns."""
+        seen = await read_cursor(self._ports)
+        if seen is None:
+            return Cancelled(0)
+        sweep = _Sweep(self._order(account, selection, seen), most)
+        await self._go_on(sweep, _SOME_MS)
+        return Cancelled(sweep.count)
+
+    async def all(self, account: str, selection: Selection) -> Cancelled:
+        """Nothing that is selected is claimed once this has returned."""
+        seen = await read_cursor(self._ports)
+        if seen is None:
+            return Cancelled(0)
+        clock = self._ports.clock
+        order = self._order(account, selection, seen)
+        await self._ports.table.write_together(
+            [order.to_item(), reminder(order.ref, selection.at_ms, self._policy.shards)]
+        )
+        placed_ms = clock.monotonic_ms()
+        self._orders.forget(account)
+        sweep = _Sweep(order)
+        with contextlib.suppress(Busy, Unavailable):
+            # The order stands: what the store does not take now is taken later.
+            await self._go_on(sweep, _ANSWER_MS)
+        more = not await self._leave(sweep)
+        if more:
+            await clock.sleep_ms(max(0, KNOWN_FOR_MS - (clock.monotonic_ms() - placed_ms)))
+        if clock.now_ms() == selection.at_ms:
+            # What is accepted after the answer is not of the order's own millisecond.
+            await clock.sleep_ms(1)
+        return Cancelled(sweep.count, more)
+
+    async def wake_at(self, account: str, name: str) -> int | None:
+        item = await self._ports.table.get(order_key(account, name))
+        return int(item["at"]) if item else None
+
+    async def run(self, account: str, name: str) -> None:
+        item = await self._ports.table.get(order_key(account, name))
+        if item is None:
+            return
+        sweep = _Sweep(Order.from_item(account, item))
+        await self._go_on(sweep, _TURN_MS)
+        await self._leave(sweep)
+
+    def _order(self, account: str, selection: Selection, seen: int) -> Order:
+        last = max(selection.at_ms // MINUTE, seen + 1)
+        return Order(f"{ORDER}_{random_name(self._ports.random)}", account, selection, seen, last)
+
+    async def _leave(self, sweep: _Sweep) -> bool:
+        """After a turn: True if all is done and the order is gone, else a bell that goes on from here."""
+        order, table = sweep.order, self._ports.table
+        with contextlib.suppress(Busy, Unavailable, ConditionFailed):
+            if sweep.done(self._policy.shards):
+                await table.write(Delete(order.key))
+                return True
+            await table.write(Change(order.key, set={"reached": stored(sweep.reached)}, when=Present("at")))
+        await self._ports.doorbell.ring([Bell(order.ref, 0)])
+        return sweep.done(self._policy.shards)
+
+    # Going through what may be unfinished: the minutes not yet looked at, and the reminders of those before -----------
+
+    async def _go_on(self, sweep: _Sweep, for_ms: int) -> None:
+        until_ms = self._ports.clock.monotonic_ms() + for_ms
+        for start in range(0, self._policy.shards, _SHARDS_AT_ONCE):
+            some = range(start, min(start + _SHARDS_AT_ONCE, self._policy.shards))
+            await together(self._go_through(sweep, shard, until_ms) for shard in some)
+
+    async def _go_through(self, sweep: _Sweep, shard: int, until_ms: int) -> None:
+        """Page by page, until the shard is done, enough are cancelled or it is time."""
+        order = sweep.order
+        for number in range(sweep.at(shard)[0], order.last_minute - order.seen_minute + 1):
+            minute = order.seen_minute + 1 + number
+            after = sweep.at(shard)[1] or None
+            pages = (
+                self._of_minute(Place(minute, shard), after)
+                if minute <= order.last_minute
+                else self._of_reminders(order, shard, after)
+            )
+            async for pending, last in pages:
+                if sweep.is_enough or self._ports.clock.monotonic_ms() >= until_ms:
+                    return
+                await self._cancel(sweep, pending)
+                sweep.reached[shard] = (number, last)
+                if self._log.is_much:
+                    await self._log.flush()
+            sweep.reached[shard] = (number + 1, "")
+
+    async def _of_minute(self, place: Place, after: str | None) -> AsyncIterator[tuple[Sequence[Pending], str]]:
+        async for page in in_minute(self._ports, place, after):
+            if page:
+                yield page, page[-1][0].key.sk
+
+    async def _of_reminders(
+        self, order: Order, shard: int, after: str | None
+    ) -> AsyncIterator[tuple[Sequence[Pending], str]]:
+        """Reminders are moved ahead only, the new one first: whoever follows them in their order misses none."""
+        while True:
+            page = await self._ports.table.query(due_partition(shard), after=after)
+            if page.items:
+                refs = [item["ref"] for item in page.items if _may_be_of(item["ref"], order)]
+                found = await named(self._ports, refs)
+                yield (
+                    [(m, state) for m, state in found if m and m.place.minute <= order.seen_minute],
+                    page.items[-1]["sk"],
+                )
+            if page.next is None:
+                return
+            after = page.next
+
+    async def _cancel(self, sweep: _Sweep, pending: Sequence[Pending]) -> None:
+        order = sweep.order
+        fitting: list[Pending] = []
+        for message, state in pending:
+            if message.account != order.account or not order.selection.holds(message):
+                continue
+            if not state.phase.final:
+                fitting.append((message, state))
+            elif state.phase is Phase.CANCELLED and state.ended_ms > order.selection.at_ms and sweep.most is None:
+                sweep.count += 1  # By whoever met it and knew of the order.
+        chosen = sweep.take(fitting)
+        done = await together(self._messages.stop(message, state) for message, state in chosen)
+        sweep.count += sum(done)
+        sweep.give_back(len(done) - sum(done))
+
+
+class _Sweep:
+    """One turn of an order, or of a cancel of so many."""
+
+    def __init__(self, order: Order, most: int | None = None) -> None:
+        self.order = order
+        self.most = most
+        self.reached: dict[int, Reached] = dict(order.reached)
+        self.count = 0
+        self._left = most
+
+    def at(self, shard: int) -> Reached:
+        return self.reached.get(shard, (0, ""))
+
+    def done(self, shards: int) -> bool:
+        partitions = self.order.last_minute - self.order.seen_minute + 1
+        return all(self.at(shard)[0] == partitions for shard in range(shards))
+
+    @property
+    def is_enough(self) -> bool:
+        return self._left == 0
+
+    def take(self, pending: Sequence[Pending]) -> Sequence[Pending]:
+        """As many as may still be cancelled; they count until they are given back."""
+        if self._left is None:
+            return pending
+        taken = pending[: self._left]
+        self._left -= len(taken)
+        return taken
+
+    def give_back(self, count: int) -> None:
+        if self._left is not None:
+            self._left += count
+
+
+def _may_be_of(ref: str, order: Order) -> bool:
+    account, name = parse_ref(ref)
+    return account == order.account and place_of(name) is not None
