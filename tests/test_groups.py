@@ -326,6 +326,18 @@ def test_what_a_message_came_through_is_told_and_found_everywhere(tmp_path: Path
     with_desk(tmp_path, test)
 
 
+def test_a_groups_messages_are_cancelled_by_its_name(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await upsert(desk, {"url": A}, {"url": B})
+        accepted = (await to_group(desk, {"Upstash-Delay": "1h"})).content
+        plain = await desk.publish({"Upstash-Delay": "1h"})
+        assert (await desk.call("DELETE", "/v2/messages", query="topicName=g")).content == {"cancelled": 2}
+        states = [(await desk.seen(one))["state"] for one in (*(one["messageId"] for one in accepted), plain)]
+        assert states == ["CANCELED", "CANCELED", "CREATED"]
+
+    with_desk(tmp_path, test)
+
+
 def test_a_publish_of_which_some_could_not_be_stored_says_how_many_were(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         await upsert(desk, {"url": A}, {"url": B}, {"url": C})

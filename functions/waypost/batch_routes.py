@@ -17,7 +17,7 @@ from waypost.core.policy import Policy, batch_too_large, body_too_large
 from waypost.core.ports import Ports
 from waypost.core.publish import Accepted, Publisher
 from waypost.core.settings import headers_of_json, read_settings, with_defaults
-from waypost.core.some_at_once import some_at_once
+from waypost.core.together import some_at_once
 from waypost.shapes import outcome_shape
 
 _Headers = Sequence[tuple[str, str]]
@@ -44,10 +44,10 @@ class BatchRoutes:
         outcomes = await self._publisher.publish_all(requests)
         failed = [one for one in outcomes if isinstance(one, NotStored)]
         if failed:
+            stored = len(outcomes) - len(failed)
             reason = (
-                f"the message store failed: {len(outcomes) - len(failed)} of {len(outcomes)} messages to URL group"
-                f" {shown(name)} were stored; try again, under a deduplication id if none may come twice"
-                f" ({failed[0].reason})"
+                f"{stored} of {len(outcomes)} messages to URL group {shown(name)} were stored; under a deduplication id"
+                f" a repeat stores none of them again ({failed[0].reason})"
             )
             return Reply(503, {"error": reason}, _TRY_AGAIN)
         return Reply(_status(outcomes), [_shape(*both) for both in zip(requests, outcomes, strict=True)])

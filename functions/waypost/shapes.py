@@ -19,7 +19,7 @@ from waypost.core.terms import Callback, Terms, hidden
 def outcome_shape(outcome: Accepted | NotStored) -> dict[str, Any]:
     """What became of one request to publish."""
     if isinstance(outcome, NotStored):
-        return {"error": f"the message store failed, try again: {outcome.reason}"}
+        return {"error": outcome.reason}
     shape: dict[str, Any] = {"messageId": outcome.message_id}
     if outcome.deduplicated:
         shape["deduplicated"] = True

@@ -16,8 +16,8 @@ from waypost.core.message import DIRECT, Message, Via, life_ends_ms, partition_o
 from waypost.core.policy import Policy
 from waypost.core.ports import LONGEST_BELL_MS, Bell, Busy, Ports, Randomness, Unavailable
 from waypost.core.reminder import LOOK_AFTER_MS, Looked, Stopwatch, remind, reminder
-from waypost.core.some_at_once import some_at_once
 from waypost.core.terms import Terms
+from waypost.core.together import some_at_once
 
 
 class Request(Struct, frozen=True):
@@ -42,7 +42,7 @@ class NotStored(Struct, frozen=True):
 
     @staticmethod
     def because(failed: Exception) -> NotStored:
-        return NotStored(str(failed) or "it is busy")
+        return NotStored(f"the message store failed, try again: {str(failed) or 'it is busy'}")
 
 
 class Acceptor:

@@ -24,7 +24,7 @@ from waypost.core.ports import (
     Unavailable,
 )
 from waypost.core.reminder import Looked, Stopwatch
-from waypost.core.some_at_once import some_at_once
+from waypost.core.together import some_at_once
 
 T = TypeVar("T")
 
@@ -110,7 +110,7 @@ class Publisher:
         try:
             await self._ports.table.write_many([_put(message) for message in messages])
         except (Busy, Unavailable, TooLarge):
-            # Any of them may stand. One by one, it is known of each.
+            # Any of them may stand, and even be delivered already. One by one, it is known of each.
             await some_at_once(write, messages)
         for message in messages:
             if message.id not in failed:
@@ -120,13 +120,13 @@ class Publisher:
     async def _tried(self, write: Callable[[], Awaitable[T]], watch: Stopwatch) -> T | NotStored:
         """Nothing more is begun when the whole has taken long."""
         if watch.late(self._ports.clock.now_ms()):
-            return NotStored("it takes too long")
+            return NotStored("the message store failed, try again: it takes too long")
         try:
             return await write()
         except (Busy, Unavailable) as failed:
             return NotStored.because(failed)
         except TooLarge as wrong:
-            return NotStored(f"the message is too large, make it smaller: {wrong}")
+            return NotStored(f"the message is too large to be stored, make it smaller: {wrong}")
 
     async def _store_once(self, request: Request, message: Message, watch: Stopwatch) -> str:
         """Returns the id of the one message under the request's dedup name: `message`, which is then still to be
