@@ -17,7 +17,7 @@ TOOLS := .venv/.tools-installed
 CLIENTS := node_modules/.installed
 EMULATOR := .venv-emulator/.installed
 
-.PHONY: run test lint prove bench cost lock setup clean
+.PHONY: run test lint prove bench cost docs lock setup clean
 .DELETE_ON_ERROR:
 
 run: $(LOCAL)
@@ -41,6 +41,10 @@ bench: $(TOOLS)
 # Dollars on AWS, from the figures that the tests count.
 cost: $(TOOLS)
 	@$(PY) -m benchmarks.cost $(MESSAGES)
+
+# What is written from the code.
+docs: $(TOOLS)
+	@PYTHONPATH=functions $(PY) -m waypost.openapi.limit_table > docs/limits.md
 
 setup: $(TOOLS) $(CLIENTS) $(EMULATOR)
 

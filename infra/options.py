@@ -9,15 +9,12 @@ from dataclasses import dataclass, fields
 
 from constructs import Node
 
+from waypost.core import limits
 from waypost.core.policy import MINUTE, Policy
 from waypost.wiring import SettingError, read_llm_url, read_networks, read_policy
 
 #: CloudWatch keeps logs for these numbers of days, and some more.
 RETENTION_DAYS = (1, 3, 7, 14, 30, 90, 365)
-#: The slow queue's function lives for 15 minutes.
-_LONGEST_TIMEOUT_MS = 14 * MINUTE
-#: A function is handed 6 MB at most, and bodies as base64.
-_LARGEST_BODY = 4_000_000
 _SETTINGS = {known.metadata["setting"] for known in fields(Policy) if "setting" in known.metadata}
 _SETTINGS -= {"WAYPOST_MAX_IN_FLIGHT"}
 _SETTINGS |= {"WAYPOST_ALLOWED_NETWORKS", "WAYPOST_LLM_URL"}
@@ -116,10 +113,13 @@ def _settings(text: str) -> Mapping[str, str]:
         read_llm_url(settings, read_networks(settings))
     except SettingError as wrong:
         raise OptionError(f"settings: {wrong}") from None
-    if policy.max_timeout_ms > _LONGEST_TIMEOUT_MS:
-        raise OptionError("settings: WAYPOST_MAX_TIMEOUT is more than 14m, the longest that a function can wait")
-    if policy.max_body > _LARGEST_BODY:
+    if policy.max_timeout_ms > limits.TIMEOUT_ON_AWS_MS:
         raise OptionError(
-            f"settings: WAYPOST_MAX_BODY is more than {_LARGEST_BODY}, the most that a function is handed"
+            f"settings: WAYPOST_MAX_TIMEOUT is more than {limits.TIMEOUT_ON_AWS_MS // MINUTE}m, the longest that a"
+            " function can wait"
+        )
+    if policy.max_body > limits.BODY_ON_AWS:
+        raise OptionError(
+            f"settings: WAYPOST_MAX_BODY is more than {limits.BODY_ON_AWS}, the most that a function is handed"
         )
     return settings

@@ -36,8 +36,8 @@ _CORE_MAY = {
     "asyncio",  # `gather` alone: to ask for several things at once
     "waypost",
 }
-#: What an engine may import of the core: what it is asked for, and two that need nothing of the rest.
-_ENGINES_MAY = {"waypost.core.ports", "waypost.core.guard", "waypost.core.remembered"}
+#: What an engine may import of the core: what it is asked for, and what needs nothing of the rest.
+_ENGINES_MAY = {"waypost.core.ports", "waypost.core.guard", "waypost.core.limits", "waypost.core.remembered"}
 
 
 def imports(file: Path) -> set[str]:
@@ -45,6 +45,8 @@ def imports(file: Path) -> set[str]:
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "waypost.core":
+            found |= {f"waypost.core.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(str(node.module))
     return found
@@ -80,13 +82,14 @@ _ENTRY_POINTS_MAY = {
     "waypost.core.errors",
     "waypost.core.guard",
     "waypost.core.llm",
+    "waypost.core.limits",
     "waypost.core.message",
     "waypost.core.policy",
     "waypost.core.ports",
     "waypost.on_aws",
     "waypost.wiring",
 }
-_STACK_MAY = {"waypost.core.body", "waypost.core.policy", "waypost.wiring"}
+_STACK_MAY = {"waypost.core.body", "waypost.core.limits", "waypost.core.policy", "waypost.wiring"}
 
 
 def test_entry_points_turn_events_into_calls() -> None:

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import ONE, PUBLISH, TWO, Desk, with_desk
-from waypost.core import history
+from waypost.core import history, limits
 from waypost.core.event import Position, after_all, log_bound, log_partition
 from waypost.core.policy import DAY, MINUTE, SECOND, Policy
 from waypost.core.ports import Answer, Busy, Change, Delete, Key, NoAnswer, Put, Unavailable
@@ -551,7 +551,7 @@ def test_pages_give_every_event_once_while_the_look_goes_on(
 def small_pages(share: int) -> Iterator[None]:
     """Pages that read no more than so many events, and sources that give few at a time."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(history, "_MOST_READ", share)
+        patch.setattr(limits, "LOG_EVENTS_READ", share)
         patch.setattr(history, "_EMPTY_DAY_COST", 1)
         patch.setattr(history, "_MOST_PARTITIONS", 2)
         patch.setattr(history, "_SEGMENTS_AT_ONCE", 3)

@@ -48,11 +48,16 @@ _Handler = Callable[["Api", Call, str, Any], Awaitable[Reply]]
 @dataclass(frozen=True, slots=True)
 class Route:
     method: str
+    #: The path as the API's description has it: what stands in braces is one segment, but a destination is all that
+    #: follows. Empty: a route of QStash that is not served.
+    template: str
     pattern: re.Pattern[str]
+    #: None: it is not served.
     handle: _Handler | None
-    """None: a route of QStash that is not served."""
-    instead: str = "it is not served by this version"
-    """Of what is not served: what to do."""
+    #: It answers without a token.
+    open: bool = False
+    #: Of what is not served: what a caller is told.
+    instead: str = ""
 
 
 class Api:
@@ -87,10 +92,8 @@ class Api:
     async def answer(self, call: Call) -> Reply:
         """Never raises: what went wrong is an answer."""
         try:
-            if call.path == "/healthz" and call.method in ("GET", "HEAD"):
-                return Reply(200, {"status": "ok"})
             route, match = self._route(call)
-            account = self._authenticate(call)
+            account = "" if route.open else self._authenticate(call)
             if route.handle is None:
                 raise NotFound(f"{call.method} {shown(call.path)}: {route.instead}")
             return await route.handle(self, call, account, match)
@@ -114,13 +117,14 @@ class Api:
                 f"{shown(call.path)} is not served: QSTASH_URL must be the server's address alone, such as"
                 " http://127.0.0.1:8080, without /v2/publish"
             )
+        method = "GET" if call.method == "HEAD" else call.method
         allowed = set()
-        for route in ROUTES:
+        for route in _WRITTEN_OUT.get(call.path, ROUTES):
             match = route.pattern.fullmatch(call.path)
-            if match and route.method == call.method:
+            if match and route.method == method:
                 return route, match
             if match and route.handle:
-                allowed.add(route.method)
+                allowed |= {"GET", "HEAD"} if route.method == "GET" else {route.method}
             elif match:
                 raise NotFound(f"{call.method} {shown(call.path)}: {route.instead}")
         if allowed:
@@ -147,6 +151,21 @@ class Api:
         return account
 
     # Handlers --------------------------------------------------------------------------------------------------------
+
+    async def health(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        return Reply(200, {"status": "ok"})
+
+    # What describes the API is imported when somebody asks for it: functions start without it.
+
+    async def get_description(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        from waypost.openapi.document import encoded
+
+        return Reply(200, encoded(self._policy))
+
+    async def get_page(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        from waypost.openapi.page import HEADERS, page
+
+        return Reply(200, page(self._policy), HEADERS, "text/html; charset=utf-8")
 
     async def publish(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         if is_group_name(name := unquote(match["destination"])):
@@ -206,7 +225,10 @@ class Api:
         return Reply(200, {"messageId": message_id})
 
     async def list_events(self, call: Call, account: str, match: re.Match[str]) -> Reply:
-        return Reply(200, await self._logs.listed(account, call.query, match["name"]))
+        return Reply(200, await self._logs.listed(account, call.query, "events"))
+
+    async def list_logs(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        return Reply(200, await self._logs.listed(account, call.query, "logs"))
 
     async def get_keys(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         keys = await self._keys.keys(account)
@@ -223,8 +245,9 @@ class _NotAllowed(Exception):
         self.allow = allow
 
 
-def _route(method: str, pattern: str, handle: _Handler | None = None) -> Route:
-    return Route(method, re.compile(pattern, re.DOTALL), handle)
+def _route(method: str, template: str, handle: _Handler, *, open: bool = False) -> Route:  # noqa: A002 - the field's name
+    pattern = re.sub(r"\{(\w+)\}", lambda named: f"(?P<{named[1]}>{_PARTS.get(named[1], '[^/]+')})", template)
+    return Route(method, template, re.compile(pattern, re.DOTALL), handle, open)
 
 
 def _of_letters(handle: Callable[[LetterRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
@@ -235,37 +258,45 @@ def _of_groups(handle: Callable[[GroupRoutes, Call, str, Any], Awaitable[Reply]]
     return lambda api, call, account, match: handle(api.groups, call, account, match)
 
 
-def _not_served(methods: str, pattern: str) -> list[Route]:
-    return [_route(method, pattern) for method in methods.split()]
+def _not_served(methods: str, pattern: str, instead: str = "it is not served by this version") -> list[Route]:
+    compiled = re.compile(pattern, re.DOTALL)
+    return [Route(method, "", compiled, None, instead=instead) for method in methods.split()]
 
 
-_SEGMENT = "[^/]+"
+#: Of what stands in a template's braces: what is no segment.
+_PARTS = {"destination": ".*"}
 #: A base URL that ends in a route, so that the SDK's own route follows it.
 _DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm)/", re.IGNORECASE)
 
+_NO_CHAT = "chat is not proxied: publish to api/llm with Upstash-Callback, or ask the model service itself"
+
 #: Every route there is. What QStash has and this version has not is named, so that nobody wonders.
 ROUTES: Sequence[Route] = [
-    _route("POST", r"/v2/publish/(?P<destination>.*)", Api.publish),
-    _route("GET", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.get_message),
-    _route("DELETE", rf"/v2/messages/(?P<id>{_SEGMENT})", Api.cancel_message),
-    _route("DELETE", r"/v2/messages", Api.cancel_messages),
-    _route("POST", rf"/v2/messages/(?P<id>{_SEGMENT})/retry", Api.retry_message),
-    _route("GET", r"/v2/dlq", _of_letters(LetterRoutes.list_some)),
-    _route("DELETE", r"/v2/dlq", _of_letters(LetterRoutes.delete_some)),
-    _route("POST", r"/v2/dlq/retry", _of_letters(LetterRoutes.retry_some)),
-    _route("GET", rf"/v2/dlq/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.get)),
-    _route("DELETE", rf"/v2/dlq/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.delete)),
-    _route("POST", rf"/v2/dlq/retry/(?P<id>{_SEGMENT})", _of_letters(LetterRoutes.retry)),
-    _route("GET", r"/v2/(?P<name>events|logs)", Api.list_events),
-    _route("GET", r"/v2/keys", Api.get_keys),
-    _route("POST", r"/v2/keys/rotate", Api.rotate_keys),
-    _route("POST", r"/v2/batch", Api.publish_batch),
-    _route("GET", r"/v2/topics", _of_groups(GroupRoutes.list_all)),
-    _route("GET", rf"/v2/topics/(?P<name>{_SEGMENT})", _of_groups(GroupRoutes.get)),
-    _route("PATCH", rf"/v2/topics/(?P<name>{_SEGMENT})", _of_groups(GroupRoutes.set_headers)),
-    _route("DELETE", rf"/v2/topics/(?P<name>{_SEGMENT})", _of_groups(GroupRoutes.delete)),
-    _route("POST", rf"/v2/topics/(?P<name>{_SEGMENT})/endpoints", _of_groups(GroupRoutes.upsert)),
-    _route("DELETE", rf"/v2/topics/(?P<name>{_SEGMENT})/endpoints", _of_groups(GroupRoutes.remove)),
+    _route("POST", "/v2/publish/{destination}", Api.publish),
+    _route("POST", "/v2/batch", Api.publish_batch),
+    _route("GET", "/v2/messages/{id}", Api.get_message),
+    _route("DELETE", "/v2/messages", Api.cancel_messages),
+    _route("DELETE", "/v2/messages/{id}", Api.cancel_message),
+    _route("POST", "/v2/messages/{id}/retry", Api.retry_message),
+    _route("GET", "/v2/dlq", _of_letters(LetterRoutes.list_some)),
+    _route("DELETE", "/v2/dlq", _of_letters(LetterRoutes.delete_some)),
+    _route("POST", "/v2/dlq/retry", _of_letters(LetterRoutes.retry_some)),
+    _route("GET", "/v2/dlq/{id}", _of_letters(LetterRoutes.get)),
+    _route("DELETE", "/v2/dlq/{id}", _of_letters(LetterRoutes.delete)),
+    _route("POST", "/v2/dlq/retry/{id}", _of_letters(LetterRoutes.retry)),
+    _route("GET", "/v2/events", Api.list_events),
+    _route("GET", "/v2/logs", Api.list_logs),
+    _route("GET", "/v2/topics", _of_groups(GroupRoutes.list_all)),
+    _route("GET", "/v2/topics/{name}", _of_groups(GroupRoutes.get)),
+    _route("PATCH", "/v2/topics/{name}", _of_groups(GroupRoutes.set_headers)),
+    _route("DELETE", "/v2/topics/{name}", _of_groups(GroupRoutes.delete)),
+    _route("POST", "/v2/topics/{name}/endpoints", _of_groups(GroupRoutes.upsert)),
+    _route("DELETE", "/v2/topics/{name}/endpoints", _of_groups(GroupRoutes.remove)),
+    _route("GET", "/v2/keys", Api.get_keys),
+    _route("POST", "/v2/keys/rotate", Api.rotate_keys),
+    _route("GET", "/healthz", Api.health, open=True),
+    _route("GET", "/openapi.json", Api.get_description, open=True),
+    _route("GET", "/docs", Api.get_page, open=True),
     *_not_served("POST", r"/v2/enqueue/.+"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
     *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
@@ -273,10 +304,11 @@ ROUTES: Sequence[Route] = [
     *_not_served("GET", r"/v2/globalParallelism"),
     *_not_served("GET POST DELETE PUT PATCH", r"/v2/(workflows|trigger|wait|notify|waiters)(/.*)?"),
     *_not_served("POST", r"/v2/batch/trigger"),
-    Route(
-        "POST",
-        re.compile(r"/llm/.+"),
-        None,
-        instead="chat is not proxied: publish to api/llm with Upstash-Callback, or ask the model service itself",
-    ),
+    *_not_served("POST", r"/llm/.+", _NO_CHAT),
 ]
+
+#: By path: a route that is written out comes before those with something in braces.
+_WRITTEN_OUT = {
+    written: [route for route in ROUTES if route.template == written]
+    for written in {route.template for route in ROUTES if "{" not in route.template}
+}

@@ -43,8 +43,10 @@ class Call(Struct, frozen=True):
 
 class Reply(Struct, frozen=True):
     status: int
+    #: What is given as JSON; bytes are given as they are.
     content: Any
     headers: Sequence[tuple[str, str]] = ()
+    media_type: str = "application/json"
 
     def body(self) -> bytes:
-        return msgspec.json.encode(self.content)
+        return self.content if isinstance(self.content, bytes) else msgspec.json.encode(self.content)

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from waypost.call import Call, Reply
+from waypost.core import limits
 from waypost.core.body import BodyMissing, load_body
 from waypost.core.dead_letters import Changed, DeadLetters, Found, Letter
 from waypost.core.destination import split_control_keys
@@ -21,11 +22,6 @@ from waypost.core.ports import Ports
 from waypost.core.settings import read_changes
 from waypost.core.terms import Terms
 from waypost.shapes import letter_shape
-
-#: A list ends early before it has more bytes than this: Lambda hands on 6 MB, in which each quote takes two.
-_MAX_LIST = 3_000_000
-#: Of entries that were named, those beyond this leave their bodies out.
-_WHOLE_LIST = 2_000_000
 
 
 class LetterRoutes:
@@ -43,11 +39,11 @@ class LetterRoutes:
         for letter, message in await self._letters.with_messages(found.letters):
             shape = letter_shape(letter, message, await self._body(message))
             own = len(msgspec.json.encode(shape))
-            if last and size + own > _WHOLE_LIST and wanted.ids:
+            if last and size + own > limits.LETTER_BYTES_WHOLE and wanted.ids:
                 # Clients that name ids don't expect that they would have to go on.
                 shape = letter_shape(replace(letter, body=None), message, None)
                 own = len(msgspec.json.encode(shape))
-            if last and size + own > _MAX_LIST:
+            if last and size + own > limits.LETTER_BYTES:
                 cursor = last.position
                 break
             size += own

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from waypost.core import limits
 from waypost.core.body import body_at_hand
 from waypost.core.errors import BadRequest, shown
 from waypost.core.event import ACTIVE, CANCELED, ERROR, RANKS, RETRY, Event, Position
@@ -20,10 +21,6 @@ from waypost.core.query import END_OF_TIME, Query
 from waypost.core.source_filter import SOURCE_FILTERS, read_source_filter
 from waypost.shapes import event_shape, logged
 
-_MOST = 1_000
-_MOST_IDS = 100
-#: An answer ends early when it has grown so long: a function's may have 6 MB.
-_MOST_BYTES = 4_000_000
 #: So many events' messages are read, and held, at once.
 _MESSAGES_AT_ONCE = 50
 #: States by the words that filters know, besides their own names.
@@ -46,7 +43,7 @@ class Logs:
         page = await self._history.page(
             account,
             _sought(query),
-            count=query.count(_MOST),
+            count=query.count(limits.LOG_EVENTS),
             after=after,
             earliest_first=not query.newest_first,
         )
@@ -72,7 +69,7 @@ class Logs:
                 if message and message_id not in described:
                     described[message_id] = logged(message, body_at_hand(message.body))
                 shape = msgspec.json.encode(event_shape(event, described.get(message_id, {})))
-                if shapes and size + len(shape) > _MOST_BYTES:
+                if shapes and size + len(shape) > limits.LOG_BYTES:
                     return shapes, events[len(shapes) - 1].position
                 shapes.append(msgspec.Raw(shape))
                 size += len(shape)
@@ -88,8 +85,8 @@ class Logs:
 
 def _sought(query: Query) -> Sought:
     ids = frozenset(query.all("messageId"))
-    if len(ids) > _MOST_IDS:
-        raise BadRequest(f"messageIds: {len(ids)} ids are too many, ask for {_MOST_IDS} at most")
+    if len(ids) > limits.LOG_IDS:
+        raise BadRequest(f"messageIds: {len(ids)} ids are too many, ask for {limits.LOG_IDS} at most")
     ranks: set[int] = set()
     for state in query.all("state"):
         meant = _MEANT.get(state, (state,))

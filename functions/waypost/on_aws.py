@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 from botocore.exceptions import BotoCoreError, ClientError
 
+from waypost.core import limits
 from waypost.core.accounts import Tokens
 from waypost.core.guard import Guard, is_address
 from waypost.core.llm import Llm
@@ -36,8 +37,6 @@ _ACCOUNT = "main"
 _SHARDS = 32
 #: DynamoDB's writes are paid by the kilobyte.
 _COMPRESS_FROM = 512
-#: A function is handed 6 MB, in which a batch's bodies are quoted.
-_MAX_BATCH = 4_000_000
 _THREADS = 16
 #: Secrets are read again when they are so old, and the token after so long when a caller has another.
 _SECRET_S = 60.0
@@ -105,7 +104,7 @@ class Function:
             shards=_SHARDS,
             compress_from=_COMPRESS_FROM,
             fresh=0,
-            max_batch=min(policy.max_batch, _MAX_BATCH),
+            max_batch=min(policy.max_batch, limits.BODY_ON_AWS),
         )
         guard = Guard(read_networks(environment), never=_runtime_api(environment))
         threads = ThreadPoolExecutor(_THREADS, "aws")

@@ -56,7 +56,7 @@ def _headers(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def written(reply: Reply) -> dict[str, Any]:
-    headers = {"content-type": "application/json", **dict(reply.headers)}
+    headers = {"content-type": reply.media_type, **dict(reply.headers)}
     return {"statusCode": reply.status, "headers": headers, "body": reply.body().decode(), "isBase64Encoded": False}
 
 

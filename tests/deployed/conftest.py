@@ -27,7 +27,11 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def server(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory, sink: SinkProcess) -> Iterator[Deployment]:
+def server(
+    emulator: Emulator,
+    tmp_path_factory: pytest.TempPathFactory,
+    sink: SinkProcess,  # noqa: F811 - the fixture
+) -> Iterator[Deployment]:
     deployment = Deployment(
         emulator, tmp_path_factory.mktemp("deployed"), {**LOOPBACK, "WAYPOST_LLM_URL": f"{sink.url}/ok/llm"}, LLM_KEY
     )

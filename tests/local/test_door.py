@@ -201,7 +201,7 @@ def test_who_asks_before_sending_a_body_is_told_to(run: Run) -> None:
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("waypost.local.door._BODY_S", 0.1)
+    monkeypatch.setattr("waypost.core.limits.BODY_S", 0.1)
     monkeypatch.setattr("waypost.local.door._SWEEP_S", 0.05)
 
     async def test() -> None:
@@ -216,8 +216,8 @@ def test_a_body_that_does_not_come_is_not_waited_for(run: Run, monkeypatch: pyte
 
 
 def test_a_body_may_take_its_time_to_be_served(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_BODY_S", "_HEAD_S", "_IDLE_S"):
-        monkeypatch.setattr(f"waypost.local.door.{name}", 0.1)
+    for name in ("BODY_S", "HEAD_S", "IDLE_S"):
+        monkeypatch.setattr(f"waypost.core.limits.{name}", 0.1)
     monkeypatch.setattr("waypost.local.door._SWEEP_S", 0.02)
 
     async def test() -> None:
@@ -234,8 +234,8 @@ def test_a_body_may_take_its_time_to_be_served(run: Run, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost"])
 def test_a_connection_that_asks_nothing_is_closed(run: Run, sent: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_HEAD_S", "_IDLE_S"):
-        monkeypatch.setattr(f"waypost.local.door.{name}", 0.1)
+    for name in ("HEAD_S", "IDLE_S"):
+        monkeypatch.setattr(f"waypost.core.limits.{name}", 0.1)
     monkeypatch.setattr("waypost.local.door._SWEEP_S", 0.02)
 
     async def test() -> None:

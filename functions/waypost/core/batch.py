@@ -8,13 +8,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from waypost.core import limits
 from waypost.core.destination import as_stored
 from waypost.core.errors import BadRequest, TooMuch, shown
 from waypost.core.policy import Policy, batch_too_large, body_too_large
 from waypost.core.settings import headers_of_json
-
-#: Of one request, when its groups are expanded.
-MOST_MESSAGES = 1_000
 
 
 class Item(Struct, frozen=True):
@@ -52,10 +50,10 @@ def read_batch(raw: bytes, policy: Policy) -> list[Item]:
 
 
 def check_number(count: int) -> None:
-    if count > MOST_MESSAGES:
+    if count > limits.BATCH_MESSAGES:
         raise BadRequest(
-            f"{count} messages are too many for one request, the limit is {MOST_MESSAGES}, a message for each endpoint"
-            " of a URL group; send them in parts"
+            f"{count} messages are too many for one request, the limit is {limits.BATCH_MESSAGES}, a message for each"
+            " endpoint of a URL group; send them in parts"
         )
 
 

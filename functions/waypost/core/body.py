@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from waypost.core import limits
 from waypost.core.ids import random_name
 from waypost.core.policy import DAY
 from waypost.core.ports import Blobs, Randomness, Unavailable
 
-#: Above this a body is a blob: a table's write costs by the kilobyte.
-_INLINE_MAX = 8_192
 #: Blobs are dropped by age, a class of days each; a body takes the shortest class that outlives its message.
 RETENTION_CLASSES = (30, 60, 120, 400)
 #: Added to a message's life, so that clocks and sweeps a little apart never take a body early.
@@ -40,7 +39,7 @@ async def store_body(
         if len(smaller) < len(data):
             packed = {"zip": smaller}
     stored: bytes = packed.get("zip", data)
-    if len(stored) <= _INLINE_MAX:
+    if len(stored) <= limits.BODY_AT_HAND:
         return packed
     name = _blob_name(account, ttl_ms - now_ms, now_ms, random)
     await blobs.put(name, stored)

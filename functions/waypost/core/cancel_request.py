@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from waypost.core import limits
 from waypost.core.order import Selection
 from waypost.core.query import END_OF_TIME, Query
 from waypost.core.source_filter import SOURCE_FILTERS, read_source_filter
 
 _KNOWN = (*SOURCE_FILTERS, "messageIds", "fromDate", "toDate", "count")
 _SPELT = {"callerIP": "callerIp", "messageId": "messageIds"}
-_MOST_IDS = 1_000
 #: The newest JavaScript client always sends it, and does not come back for more: to it, it means all.
 _NO_LIMIT = 100
 
@@ -34,6 +34,6 @@ def read_cancel(raw: str, body: bytes, now_ms: int) -> CancelRequest:
             from_ms=query.time("fromDate", 0),
             to_ms=query.time("toDate", END_OF_TIME),
         ),
-        ids=query.ids("messageIds", body, _MOST_IDS),
+        ids=query.ids("messageIds", body, limits.CANCEL_IDS),
         most=None if "count" not in query or count == _NO_LIMIT else count,
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from waypost.core import limits
 from waypost.core.accept import Acceptor, Request
 from waypost.core.body import BodyMissing, load_body
 from waypost.core.ids import Place, place_of
@@ -37,13 +38,8 @@ from waypost.core.reminder import Stopwatch
 from waypost.core.terms import Terms
 
 _SHARDS = 16
-#: What an entry keeps of the last answer.
-_MAX_STORED_BODY = 16_384
-_MAX_STORED_HEADERS = 8_192
 #: How many entries of a partition are read at a time.
 _AT_A_TIME = 32
-#: One call looks at so many entries of 4 KB, or at fewer larger ones.
-_LOOKED_AT_MOST = 2_000
 #: The store may be busy because somebody else is retrying the same entry.
 _TRIES = 4
 _PAUSE_MS = 100
@@ -98,7 +94,7 @@ class DeadLetters:
         letters: list[Letter] = []
         looked, last = 0, ""
         while entry := await entries.take():
-            if len(letters) >= wanted.count or looked >= _LOOKED_AT_MOST:
+            if len(letters) >= wanted.count or looked >= limits.LETTERS_LOOKED_AT:
                 return Found(letters, cursor_at(last))
             looked += 1 + len(entry.get("answer", b"")) // 4_096
             last = entry["sk"]
@@ -314,8 +310,8 @@ def dead_letter(message: Message, state: State, now_ms: int, outcome: Answer | N
         entry |= {"status": state.last["status"], "error": state.last["error"]}
     if isinstance(outcome, Answer):
         entry |= {
-            "headers": capped_headers(outcome.headers, _MAX_STORED_HEADERS),
-            "answer": cut(outcome.body, _MAX_STORED_BODY),
+            "headers": capped_headers(outcome.headers, limits.LETTER_ANSWER_HEADERS),
+            "answer": cut(outcome.body, limits.LETTER_ANSWER),
         }
     return Put(entry)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from msgspec import Struct
 from msgspec.structs import replace
 
+from waypost.core import limits
 from waypost.core.accept import Acceptor
 from waypost.core.body import BodyMissing, load_body
 from waypost.core.callback import callback_request, name_from
@@ -56,20 +57,12 @@ from waypost.core.terms import hidden
 
 #: The request is over this long before the lease ends.
 _SETTLE_MARGIN_MS = 10_000
-#: An attempt that did not return so often ends the message: something in it kills its worker.
-_MAX_CRASHES = 6
 #: A bell this early waits in the worker; an earlier one rings itself again.
 _WAIT_HERE_MS = 1_000
 #: Pauses between tries to settle, while the store is busy.
 _SETTLE_PAUSE_MS = 200
 #: An attempt that the store kept from being made is due, or rung, again after this.
 AGAIN_MS = 1_000
-#: What a state keeps of the last attempt's answer.
-_MAX_ATTEMPT_BODY = 1_024
-_MAX_ATTEMPT_HEADERS = 1_024
-_MAX_REASON = 300
-#: How many attempts a state tells of, besides the last.
-_MAX_EARLIER = 20
 
 
 class Attempt(Struct, frozen=True):
@@ -188,7 +181,7 @@ class Deliverer:
                 self._log.canceled(message, now)
                 return None
             held = AllOf((*held.conditions, Absent("stop")))
-            if crashed.crashes >= _MAX_CRASHES:
+            if crashed.crashes >= limits.CRASHES:
                 await self._give_up(message, crashed, now, held)
                 return None
             item = await self._ports.table.write(self._lease(message, now, held, crashed.crashes))
@@ -483,16 +476,19 @@ def _with_attempt(
     earlier = state.earlier
     if state.last:
         before = tuple([state.last.get(name, 0) for name in ("at", "ms", "status", "error", "next")])
-        earlier = (*earlier, before)[-_MAX_EARLIER:]
+        earlier = (*earlier, before)[-limits.ATTEMPTS_BEFORE_LAST :]
     last: dict[str, Any] = {"at": started_ms, "ms": max(0, now_ms - started_ms), "status": 0, "error": ""}
     if isinstance(outcome, NoAnswer):
-        last["error"] = outcome.reason[:_MAX_REASON]
+        last["error"] = outcome.reason[: limits.ERROR_LENGTH]
     else:
         last["status"] = outcome.status
     if not is_success(outcome):
         last["next"] = next_ms
     if isinstance(outcome, Answer) and not is_success(outcome):
-        headers, body = capped_headers(outcome.headers, _MAX_ATTEMPT_HEADERS), cut(outcome.body, _MAX_ATTEMPT_BODY)
+        headers, body = (
+            capped_headers(outcome.headers, limits.ATTEMPT_ANSWER_HEADERS),
+            cut(outcome.body, limits.ATTEMPT_ANSWER),
+        )
         if message.terms.redacted:
             headers = [[name, hidden(value.encode())] for name, value in headers]
             body = hidden(outcome.body).encode()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 from urllib.parse import quote, unquote, urlsplit
 
+from waypost.core import limits
 from waypost.core.errors import BadRequest, shown
 from waypost.core.guard import Guard
 from waypost.core.llm import API_LLM, LLM, NO_LLM, Llm
@@ -18,8 +19,7 @@ _ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
 _ILLEGAL = re.compile(r"[^!-~]")
 #: What stands in a stored URL as it is: all that can be printed, but for the space.
 _IN_URLS = "".join(map(chr, range(0x21, 0x7F)))
-_MAX_LENGTH = 8_000
-_GROUP_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+_GROUP_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.GROUP_NAME_LENGTH}}}")
 
 
 def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
@@ -100,9 +100,9 @@ def check_url(url: str, guard: Guard) -> str:
     What it refuses is not kept, so no kept URL is longer than the limit.
     """
     url = _ILLEGAL.sub(lambda bad: "".join(f"%{byte:02X}" for byte in bad[0].encode("latin-1", "replace")), url)
-    if len(url) > _MAX_LENGTH:
+    if len(url) > limits.URL_LENGTH:
         raise BadRequest(
-            f"invalid destination url: it is {len(url)} characters long, the limit is {_MAX_LENGTH}:"
+            f"invalid destination url: it is {len(url)} characters long, the limit is {limits.URL_LENGTH}:"
             " put data into the body"
         )
     try:

@@ -11,8 +11,8 @@ import math
 import re
 from collections.abc import Callable, Sequence
 
-_LONGEST = 256
-_DEEPEST = 32
+from waypost.core import limits
+
 _VARIABLE = "retried"
 #: Python's numbers may be written in more ways, and Python has comments.
 _FOREIGN = re.compile(r"[^0-9A-Za-z.+\-*/%(), \t]|0[xXoObB]")
@@ -70,21 +70,21 @@ _OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
 
 def check_expression(text: str) -> None:
     """Raises ExpressionError with a sentence for what can't be evaluated."""
-    _check(_parsed(text), _DEEPEST)
+    _check(_parsed(text), limits.EXPRESSION_DEPTH)
 
 
 def evaluate(text: str, retried: int, most: int) -> int:
     """The value in whole milliseconds, from 0 to `most`. What is no number (0/0, the root of -1) counts as 0. Raises
     ExpressionError."""
     tree = _parsed(text)
-    _check(tree, _DEEPEST)
+    _check(tree, limits.EXPRESSION_DEPTH)
     value = _value(tree, float(retried))
     return 0 if math.isnan(value) or value <= 0 else most if value >= most else int(value)
 
 
 def _parsed(text: str) -> ast.expr:
-    if len(text) > _LONGEST:
-        raise ExpressionError(f"it is longer than {_LONGEST} characters")
+    if len(text) > limits.EXPRESSION_LENGTH:
+        raise ExpressionError(f"it is longer than {limits.EXPRESSION_LENGTH} characters")
     if found := _FOREIGN.search(text):
         raise ExpressionError(f"it can't hold {found[0]!r}")
     try:
@@ -95,7 +95,7 @@ def _parsed(text: str) -> ast.expr:
 
 def _check(node: ast.expr, depth: int) -> None:
     if not depth:
-        raise ExpressionError(f"it is nested deeper than {_DEEPEST}")
+        raise ExpressionError(f"it is nested deeper than {limits.EXPRESSION_DEPTH}")
     for part in _parts(node):
         # A sum of many terms is no deeper than one of two: its length bounds it.
         chained = isinstance(node, ast.BinOp) and part is node.left

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from waypost.core import limits
 from waypost.core.accept import Request
 from waypost.core.destination import as_stored, check_endpoint, is_group_name
 from waypost.core.errors import BadRequest, NotFound, TooMuch, shown
@@ -32,8 +33,6 @@ from waypost.core.settings import check_defaults, headers_of_json
 
 T = TypeVar("T")
 
-_MOST_ENDPOINTS = 1_000
-_LONGEST_NAME = 256
 #: Others may be changing the same group; of those that meet, one succeeds.
 _TRIES = 8
 
@@ -107,9 +106,9 @@ class Groups:
     async def upsert(self, account: str, name: str, endpoints: Sequence[Endpoint]) -> None:
         def change(group: Group | None) -> Group:
             new = upserted(group.endpoints if group else (), endpoints)
-            if len(new) > _MOST_ENDPOINTS:
+            if len(new) > limits.GROUP_ENDPOINTS:
                 raise BadRequest(
-                    f"endpoints: URL group {shown(name)} would have {len(new)}, the limit is {_MOST_ENDPOINTS};"
+                    f"endpoints: URL group {shown(name)} would have {len(new)}, the limit is {limits.GROUP_ENDPOINTS};"
                     " make another group for the rest"
                 )
             return replace(group, endpoints=new) if group else Group(name, self._ports.clock.now_ms(), 0, new)
@@ -154,7 +153,7 @@ class Groups:
             except TooLarge:
                 raise TooMuch(
                     f"URL group {shown(name)} is too large to be stored: its endpoints and headers have more than"
-                    " 400 KB together; make several groups of it"
+                    f" {limits.ITEM // 1024} KB together; make several groups of it"
                 ) from None
             else:
                 return
@@ -234,7 +233,7 @@ def check_name(name: str) -> str:
     if not is_group_name(name):
         raise BadRequest(
             f"{shown(name)} can't be the name of a URL group, write letters, digits, -, _ and ., at most"
-            f" {_LONGEST_NAME} of them"
+            f" {limits.GROUP_NAME_LENGTH} of them"
         )
     return name
 
@@ -246,9 +245,9 @@ def read_endpoints(body: bytes, guard: Guard) -> list[Endpoint]:
         name = one.name or ""
         if not one.url:
             raise BadRequest(f"endpoints[{at}].url is missing, write the URL of the endpoint")
-        if len(name) > _LONGEST_NAME:
+        if len(name) > limits.GROUP_NAME_LENGTH:
             raise BadRequest(
-                f"endpoints[{at}].name: {shown(name)} is longer than {_LONGEST_NAME} characters, shorten it"
+                f"endpoints[{at}].name: {shown(name)} is longer than {limits.GROUP_NAME_LENGTH} characters, shorten it"
             )
         try:
             found.append(Endpoint(check_endpoint(as_stored(one.url), guard), name))

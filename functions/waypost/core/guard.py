@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import TypeAlias
 from urllib.parse import unquote
 
+from waypost.core import limits
 from waypost.core.remembered import remembered
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -28,7 +29,6 @@ _COMPATIBLE = IPv6Network("::/96")
 _LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 _NAME = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
-_MAX_NAME = 253
 #: What the common parsers read as a number, so that a host that ends in one is an IPv4 address or nothing.
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 
@@ -54,7 +54,7 @@ def canonical_host(host: str) -> str:
     name = name.removesuffix(".")
     if _NUMBER.fullmatch(name.rpartition(".")[2]):
         return str(_number_address(name, host))
-    if len(name) > _MAX_NAME or not _NAME.fullmatch(name):
+    if len(name) > limits.HOST_LENGTH or not _NAME.fullmatch(name):
         raise _no_host(host)
     return name
 

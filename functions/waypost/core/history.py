@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 
 from msgspec import Struct
 
+from waypost.core import limits
 from waypost.core.cursor import read_cursor
 from waypost.core.event import (
     CREATED,
@@ -40,9 +41,8 @@ from waypost.core.policy import DAY, MINUTE, Policy
 from waypost.core.ports import Item, Ports
 from waypost.core.source_filter import SourceFilter, fits
 
-#: What one page may read, in events. So many bytes cost as much as one more, a segment as much as some, and a day that
-#: has none as much as a few.
-_MOST_READ = 100_000
+#: What a page may read is reckoned in events: so many bytes cost as much as one, a segment as much as some, and a day
+#: that has none as much as a few.
 _BYTES_READ = 500
 _SEGMENT_COST = 10
 _EMPTY_DAY_COST = 500
@@ -200,7 +200,7 @@ class _Walk:
                 return HistoryPage(self._given, self._rest)
             while costs and -costs[0][0] > edge:
                 spent += heapq.heappop(costs)[1]
-            if spent >= _MOST_READ and (reached := self._cut(edge)):
+            if spent >= limits.LOG_EVENTS_READ and (reached := self._cut(edge)):
                 return HistoryPage(self._given, reached)
             for read in await _together(source.read() for source in self.sources if source.edge == edge):
                 waiting += read.events

@@ -8,6 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from waypost.core import limits
 from waypost.core.destination import as_stored
 from waypost.core.ports import Item
 from waypost.core.query import END_OF_TIME, Query, as_number
@@ -27,9 +28,6 @@ _FILTERS = {
 }
 _SPELT = {"callerIP": "callerIp"}
 _KNOWN = (*_FILTERS, "fromDate", "toDate", "dlqIds", "count", "order", "cursor")
-_MOST_A_PAGE = 100
-#: So many that one call has done with all of them.
-_MOST_IDS = 400
 _CURSOR = re.compile(r"[0-9]{16,30}")
 _MS_DIGITS = 15
 
@@ -42,7 +40,7 @@ class Wanted(Struct, frozen=True):
     to_ms: int = END_OF_TIME
     #: These and no others; None: any.
     ids: tuple[str, ...] | None = None
-    count: int = _MOST_A_PAGE
+    count: int = limits.LETTERS
     newest_first: bool = True
     #: The sort key of the last entry that was looked at; empty: from the start.
     after: str = ""
@@ -62,8 +60,8 @@ def read_wanted(raw: str, body: bytes = b"") -> Wanted:
     cursor = query.one("cursor")
     if cursor and not _CURSOR.fullmatch(cursor):
         raise query.bad_cursor()
-    count = query.count(_MOST_A_PAGE)
-    ids = query.ids("dlqIds", body, _MOST_IDS)
+    count = query.count(limits.LETTERS)
+    ids = query.ids("dlqIds", body, limits.LETTER_IDS)
     return Wanted(
         values={attribute: _values(name, query.all(name)) for name, attribute in _FILTERS.items() if name in query},
         from_ms=query.time("fromDate", 0),

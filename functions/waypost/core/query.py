@@ -8,12 +8,13 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from waypost.core import limits
 from waypost.core.destination import split_control_keys
 from waypost.core.errors import BadRequest, shown
 
 #: In milliseconds, as all times; whatever lies beyond is as good.
 END_OF_TIME = 10**14
-_NUMBER = re.compile(r"[0-9]{1,20}")
+_NUMBER = re.compile(rf"[0-9]{{1,{limits.NUMBER_DIGITS}}}")
 #: Whose values hold no comma, so that one may stand between several.
 _SPLIT = frozenset({"label", "topicName", "queueName", "scheduleId", "callerIp"})
 _ORDERS = ("latestFirst", "earliestFirst")

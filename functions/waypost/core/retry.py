@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
+from waypost.core import limits
 from waypost.core.expression import evaluate
-from waypost.core.policy import DAY, SECOND
+from waypost.core.policy import SECOND
 from waypost.core.ports import Answer, NoAnswer
 from waypost.core.terms import Terms
 
 #: The first four waits; each later one doubles the one before, up to a day.
 _STANDARD_MS = (10 * SECOND, 30 * SECOND, 60 * SECOND, 120 * SECOND)
 _FIRST_MS = _STANDARD_MS[0]
-_LONGEST_MS = DAY
 
 #: Answer headers that say when to come back, in the order in which they are asked.
 _ADVICE = ("retry-after", "x-ratelimit-reset", "x-ratelimit-reset-requests", "x-ratelimit-reset-tokens")
@@ -46,14 +46,14 @@ def backoff_ms(backoff: str, retried: int) -> int:
     if backoff == "fixed":
         return _FIRST_MS
     if backoff == "exponential":
-        return min(_LONGEST_MS, _FIRST_MS << min(retried, 20))
+        return min(limits.WAIT_MS, _FIRST_MS << min(retried, 20))
     if backoff == "qstash":
         exponent = 2.5 * (retried + 1)
-        return _LONGEST_MS if exponent > 12 else min(_LONGEST_MS, int(math.exp(exponent) * SECOND))
+        return limits.WAIT_MS if exponent > 12 else min(limits.WAIT_MS, int(math.exp(exponent) * SECOND))
     if retried < len(_STANDARD_MS):
         return _STANDARD_MS[retried]
     doublings = min(retried - len(_STANDARD_MS) + 1, 20)
-    return min(_LONGEST_MS, _STANDARD_MS[-1] << doublings)
+    return min(limits.WAIT_MS, _STANDARD_MS[-1] << doublings)
 
 
 def after_attempt(
@@ -69,7 +69,7 @@ def after_attempt(
     if advised is not None:
         return RetryAt(now_ms + advised)
     if terms.retry_delay:
-        return RetryAt(now_ms + evaluate(terms.retry_delay, retried, _LONGEST_MS))
+        return RetryAt(now_ms + evaluate(terms.retry_delay, retried, limits.WAIT_MS))
     return RetryAt(now_ms + backoff_ms(terms.backoff or backoff, retried))
 
 
@@ -91,7 +91,7 @@ def _advised_ms(headers: Sequence[tuple[str, str]], now_ms: int) -> int | None:
         for name, value in headers:
             if name == wanted:
                 wait = parse_retry_after(value, now_ms)
-                if wait is not None and wait <= _LONGEST_MS:
+                if wait is not None and wait <= limits.WAIT_MS:
                     return wait
     return None
 

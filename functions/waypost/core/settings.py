@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec.structs import replace
 
+from waypost.core import limits
 from waypost.core.accept import Request
 from waypost.core.destination import check_endpoint
 from waypost.core.duration import parse_duration, show_duration
@@ -94,7 +95,6 @@ _OTHERS = frozenset({"content-type", "qstash_token"})
 _LISTS = ("-label", "-redact-fields")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _REDACTED = re.compile(r"(body)|(headers?)(?:\[\s*([^\[\]]+?)\s*\])?", re.IGNORECASE)
-_MAX_LABELS = 1_024
 #: What of a message its callbacks can have, too, stands behind one of these.
 _BEHIND = re.compile(r"^upstash-(?:callback-failure-callback-|failure-callback-|callback-)?")
 #: They exclude each other.
@@ -441,8 +441,8 @@ def _labels(given: _Given, defaults: Terms) -> tuple[str, ...]:
     value = given.values.get("upstash-label")
     if not value:
         return defaults.labels
-    if len(value) > _MAX_LABELS:
-        raise given.bad("upstash-label", f"is longer than {_MAX_LABELS} characters, shorten the labels")
+    if len(value) > limits.LABELS_LENGTH:
+        raise given.bad("upstash-label", f"is longer than {limits.LABELS_LENGTH} characters, shorten the labels")
     return tuple(dict.fromkeys(label for one in value.split(",") if (label := one.strip())))
 
 

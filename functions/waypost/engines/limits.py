@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
+from waypost.core.limits import ITEM
 from waypost.core.ports import Item, Key, Write
 
 #: In bytes.
-MAX_ITEM = 400 * 1024
+MAX_ITEM = ITEM
 MAX_PAGE = 1024 * 1024
 MAX_PK = 2_048
 MAX_SK = 1_024

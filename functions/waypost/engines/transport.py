@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 import httptools
 from msgspec import Struct
 
+from waypost.core import limits
 from waypost.core.guard import Guard, canonical_host, is_address
 from waypost.core.ports import Answer, NoAnswer, Outgoing
 from waypost.core.remembered import remembered
@@ -22,8 +23,6 @@ from waypost.core.remembered import remembered
 #: The addresses of a name. Raises OSError.
 Resolve: TypeAlias = Callable[[str, int], Awaitable[Sequence[str]]]
 
-_BODY_CAP = 64 * 1024
-_HEAD_CAP = 64 * 1024
 #: Node, the most common server, closes what was idle for 5 s: a request must not meet that.
 _IDLE_S = 4.0
 _IDLE_PER_PLACE = 128
@@ -45,7 +44,7 @@ _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_IN_URL = re.compile(r"[\x00-\x20\x7f]")
 _BAD_IN_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-_HEAD_TOO_LARGE = f"the answer's head is larger than {_HEAD_CAP // 1024} KiB"
+_HEAD_TOO_LARGE = f"the answer's head is larger than {limits.ANSWER_HEAD // 1024} KiB"
 _SWITCHES = "the answer switches to another protocol"
 
 
@@ -167,7 +166,7 @@ class _Reading:
                 raise _Failed(self._failure or f"malformed answer: {wrong}") from None
         # The parser bounds neither a line nor what stands around chunks: up to six bytes with each byte of a body.
         self._received += len(data)
-        if not self.done and self._received > _HEAD_CAP + 8 * self._body_size:
+        if not self.done and self._received > limits.ANSWER_HEAD + 8 * self._body_size:
             raise _Failed(_HEAD_TOO_LARGE)
         return self.done
 
@@ -194,7 +193,7 @@ class _Reading:
         if self._in_body:
             return
         self._head_size += len(name) + len(value) + len(": \r\n")
-        if self._head_size > _HEAD_CAP:
+        if self._head_size > limits.ANSWER_HEAD:
             self._fail(_HEAD_TOO_LARGE)
         self._headers.append((name.decode("latin-1").lower(), value.decode("latin-1").rstrip(" \t")))
 
@@ -380,7 +379,12 @@ class HttpSender:
     bytes. `ca_file` holds certificates trusted besides the system's. Lives on one event loop."""
 
     def __init__(
-        self, guard: Guard, *, body_cap: int = _BODY_CAP, ca_file: str | None = None, resolve: Resolve = look_up
+        self,
+        guard: Guard,
+        *,
+        body_cap: int = limits.ANSWER_BODY,
+        ca_file: str | None = None,
+        resolve: Resolve = look_up,
     ) -> None:
         self._guard = guard
         self._body_cap = body_cap

@@ -1,4 +1,4 @@
-"""The server's side of HTTP/1.1: requests from sockets, with their raw paths, become calls; replies go back as JSON.
+"""The server's side of HTTP/1.1: requests from sockets, with their raw paths, become calls; replies go back.
 
 On `httptools`, the parser of the ASGI servers, without their layers: those cost more than everything that a publish
 does here. One request of a connection is served at a time; those that follow it unasked wait in line. An answer that
@@ -16,7 +16,6 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Sequence
 from typing import cast
 
 import httptools
@@ -24,22 +23,15 @@ from msgspec.structs import replace
 
 from waypost.api import Api
 from waypost.call import Call, Limit, Reply, body_limit
+from waypost.core import limits
 from waypost.core.errors import BadRequest, TooMuch
 from waypost.core.policy import Policy
 
 _log = logging.getLogger("waypost.door")
-_MAX_HEAD = 131_072
 #: More digits than any length that is served has; `int` refuses some thousands of them.
 _LENGTH_DIGITS = 15
 #: What is read of a body before anybody has asked for it.
 _UNASKED = 65_536
-#: Requests that may wait in line behind the one that is served.
-_IN_LINE = 16
-#: A caller whose head, or whose body, takes longer is let go.
-_HEAD_S = 60
-_BODY_S = 60
-#: A connection without a request is closed after this.
-_IDLE_S = 75
 _SWEEP_S = 1
 _NEVER = float("inf")
 _REMEDY = "send a well-formed HTTP/1.1 request; escape what is not ASCII in the path"
@@ -159,7 +151,7 @@ class _Connection(asyncio.Protocol):
         self._reading = True
         self._writable = True
         #: When patience with the caller ends, by the loop's clock.
-        self.deadline = self._loop.time() + _IDLE_S
+        self.deadline = self._loop.time() + limits.IDLE_S
 
     # The door's side ---------------------------------------------------------------------------------------------
 
@@ -175,7 +167,7 @@ class _Connection(asyncio.Protocol):
         """What was waited for did not come in time."""
         served = self._served
         if served and served.asked and not served.unwanted:
-            self._refuse(400, f"the body did not arrive within {_BODY_S} s, send it faster")
+            self._refuse(400, f"the body did not arrive within {limits.BODY_S} s, send it faster")
         else:
             self._transport.abort()
 
@@ -213,8 +205,10 @@ class _Connection(asyncio.Protocol):
             self._refuse(400, f"{str(wrong).rstrip('.') or 'invalid request'}: {_REMEDY}")
             return
         # The parser bounds neither a line nor what stands around chunks: up to six bytes with each byte of a body.
-        if self._received > _MAX_HEAD + 8 * self._coming.size:
-            self._refuse(431, f"a request has at most {_MAX_HEAD} bytes besides its body: put data into the body")
+        if self._received > limits.REQUEST_HEAD + 8 * self._coming.size:
+            self._refuse(
+                431, f"a request has at most {limits.REQUEST_HEAD} bytes besides its body: put data into the body"
+            )
             return
         self._regulate()
 
@@ -233,7 +227,7 @@ class _Connection(asyncio.Protocol):
         self._coming = _Request()
         self._in_head = True
         if self._served is None:
-            self.deadline = self._loop.time() + _HEAD_S
+            self.deadline = self._loop.time() + limits.HEAD_S
 
     def on_url(self, url: bytes) -> None:
         self._coming.target += url
@@ -283,7 +277,7 @@ class _Connection(asyncio.Protocol):
                     await self._wait()
                 request = self._served = self._line.popleft()
                 # What is whole takes as long as it takes: whoever waits is the caller.
-                self.deadline = _NEVER if request.whole else self._loop.time() + _BODY_S
+                self.deadline = _NEVER if request.whole else self._loop.time() + limits.BODY_S
                 self._write(request, request.refusal or await self._door.answer(self._call(request)))
                 while not request.whole and not self._ending:
                     # Closing now could cost the caller the answer: what it still sends is read, and dropped.
@@ -292,7 +286,7 @@ class _Connection(asyncio.Protocol):
                 if not request.keep_alive:
                     self._ending = True
                     self._transport.close()
-                self.deadline = self._loop.time() + (_HEAD_S if self._in_head else _IDLE_S)
+                self.deadline = self._loop.time() + (limits.HEAD_S if self._in_head else limits.IDLE_S)
                 if self._line:
                     # Answers that come without waiting would keep all other connections waiting.
                     await asyncio.sleep(0)
@@ -347,12 +341,12 @@ class _Connection(asyncio.Protocol):
             request.keep_alive = False
         body = reply.body()
         connection = "close" if not request.keep_alive else "keep-alive" if request.old else ""
-        head = _head(reply.status, len(body), self._door.date(), reply.headers, connection)
+        head = _head(reply, len(body), self._door.date(), connection)
         self._transport.write(head if request.method == "HEAD" else head + body)
         request.unwanted = True
         request.chunks.clear()
         if not request.whole:
-            self.deadline = self._loop.time() + _BODY_S
+            self.deadline = self._loop.time() + limits.BODY_S
 
     def _refuse(self, status: int, reason: str) -> None:
         """Ends with the request that is coming in, which can't be read: nothing that follows can be told from it."""
@@ -369,7 +363,7 @@ class _Connection(asyncio.Protocol):
         """Reads from the socket only while there is room for what comes."""
         coming = self._coming
         full = coming.size > _UNASKED and not (coming.whole or coming.asked or coming.unwanted)
-        reading = self._writable and not full and len(self._line) < _IN_LINE
+        reading = self._writable and not full and len(self._line) < limits.IN_LINE
         if reading != self._reading and not self._transport.is_closing():
             self._reading = reading
             if reading:
@@ -387,10 +381,10 @@ def _parted(target: bytes) -> tuple[str, str]:
     return path, query
 
 
-def _head(status: int, length: int, date: str, headers: Sequence[tuple[str, str]], connection: str) -> bytes:
-    more = "".join([f"{name}: {value}\r\n" for name, value in headers]) if headers else ""
+def _head(reply: Reply, length: int, date: str, connection: str) -> bytes:
+    more = "".join([f"{name}: {value}\r\n" for name, value in reply.headers]) if reply.headers else ""
     end = f"connection: {connection}\r\n" if connection else ""
     return (
-        f"HTTP/1.1 {status} {_PHRASES.get(status, '')}\r\ndate: {date}\r\ncontent-type: application/json\r\n"
-        f"content-length: {length}\r\n{more}{end}\r\n"
+        f"HTTP/1.1 {reply.status} {_PHRASES.get(reply.status, '')}\r\ndate: {date}\r\n"
+        f"content-type: {reply.media_type}\r\ncontent-length: {length}\r\n{more}{end}\r\n"
     ).encode("latin-1")
