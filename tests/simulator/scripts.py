@@ -376,11 +376,17 @@ def drawn(seed: int, messages: int = 20) -> Script:
             await asyncio.sleep(ordered_s)
             await history.cancel_all()
 
+    async def batch(history: History) -> None:
+        if batched_s:
+            await asyncio.sleep(batched_s)
+            await history.batch(Spec("b1"), Spec("dedup0", dedup="dedup0"), Spec("b2", delay_s=40, size=12_000))
+
     ordered_s = rng.choice((0, 0, 0, rng.uniform(1, 200)))
+    batched_s = rng.choice((0, rng.uniform(1, 200)))
 
     async def script(history: History) -> None:
         history.world.ticks = rng.choice(history.world.ticks_drawn)
-        await together(*(one(history, number) for number in range(messages)), cancel_all(history))
+        await together(*(one(history, number) for number in range(messages)), cancel_all(history), batch(history))
 
     return script
 

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from waypost.core.cursor import read_cursor
 from waypost.core.ids import Place, place_of, random_name
@@ -29,6 +30,8 @@ _ANSWER_MS = 2 * SECOND
 _SOME_MS = 20 * SECOND
 #: A bell's hearer goes on for so long, then rings again: others wait for him.
 _TURN_MS = 20 * SECOND
+#: Messages are covered by the time at which they were accepted: so far apart may the clocks of several processes be.
+_CLOCKS_APART_MS = 50
 #: A page's messages are stopped all at once: one after the other, each would wait for a commit of its own.
 _PAGE = 100
 
@@ -69,6 +72,8 @@ class Canceller:
         if seen is None:
             return Cancelled(0)
         clock = self._ports.clock
+        apart_ms = 0 if self._policy.boot else _CLOCKS_APART_MS
+        selection = replace(selection, at_ms=selection.at_ms + apart_ms)
         order = self._order(account, selection, seen)
         await self._ports.table.write_together(
             [order.to_item(), reminder(order.ref, selection.at_ms, self._policy.shards)]
@@ -82,9 +87,8 @@ class Canceller:
         more = not await self._leave(sweep)
         if more:
             await clock.sleep_ms(max(0, KNOWN_FOR_MS - (clock.monotonic_ms() - placed_ms)))
-        if clock.now_ms() == selection.at_ms:
-            # What is accepted after the answer is not of the order's own millisecond.
-            await clock.sleep_ms(1)
+        # What is accepted after the answer is of a later time, whoever accepts it.
+        await clock.sleep_ms(min(max(0, selection.at_ms + apart_ms + 1 - clock.now_ms()), 1 + 2 * apart_ms))
         return Cancelled(sweep.count, more)
 
     async def wake_at(self, account: str, name: str) -> int | None:
