@@ -52,7 +52,7 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
         "Batch": {"type": "array", "items": ref("BatchItem"), "maxItems": limits.BATCH_MESSAGES},
         "BatchItem": _object(
             {
-                "destination": described("A URL, or the name of a URL group.", DESTINATION),
+                "destination": described("A URL, the name of a URL group, or `api/llm`.", DESTINATION),
                 "headers": {
                     "type": ["object", "null"],
                     "additionalProperties": HEADER,
@@ -251,6 +251,7 @@ def _accepted(policy: Policy) -> dict[str, Schema]:
 _VIA: Mapping[str, Schema] = {
     "topicName": text("The URL group that it was published to."),
     "endpointName": text("The name that its endpoint has there."),
+    "api": text("The api that it was published to."),
 }
 #: What has become of a message.
 _STANDING: Mapping[str, Schema] = {
