@@ -87,11 +87,10 @@ def settings(policy: Policy) -> Sequence[Parameter]:
         ),
         _header(
             "Upstash-Retry-Delay",
-            "Milliseconds before each retry, as an expression: numbers, `retried` (0 before the first retry),"
-            " `+ - * / %`, and `pow sqrt exp abs floor ceil round min max`. To"
-            f" {limits.EXPRESSION_LENGTH} characters and {limits.EXPRESSION_DEPTH} levels; the wait is {longest_wait}"
-            " at"
-            " most, and nothing where the expression is negative or no number. Not together with a backoff.",
+            "Milliseconds before each retry, as an expression: numbers, `retried` (0 before the first retry), `+ - *"
+            f" / %`, and `pow sqrt exp abs floor ceil round min max`. To {limits.EXPRESSION_LENGTH} characters and"
+            f" {limits.EXPRESSION_DEPTH} levels; the wait is {longest_wait} at most, and nothing where the expression"
+            " is negative or no number. Not together with a backoff.",
             {
                 "type": "string",
                 "pattern": r"^[0-9A-Za-z.+\-*/%(), \t]*$",
