@@ -24,6 +24,7 @@ class Deployment(Client):
 
     logs_within_s = 5
     many = 1_000
+    delivers_a_second = 20
 
     def __init__(
         self, emulator: Emulator, folder: Path, settings: dict[str, str] | None = None, llm_key: str = ""

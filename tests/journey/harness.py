@@ -110,6 +110,8 @@ class Client:
     logs_within_s = 2
     #: How many messages are a great many to it.
     many = 100_000
+    #: How many messages it delivers in a second at least.
+    delivers_a_second = 500
 
     def __init__(self, port: int) -> None:
         self.port = port
