@@ -42,6 +42,13 @@ def test_it_goes_to_the_service_with_its_key_and_answers_to_the_callback(tmp_pat
     with_desk(tmp_path, test, llm=LLM)
 
 
+def test_its_slash_may_be_escaped(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        assert (await desk.call("POST", "/v2/publish/api%2Fllm", CALLBACK, b"{}")).status == 201
+
+    with_desk(tmp_path, test, llm=LLM)
+
+
 def test_a_key_of_the_publishers_own_wins(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         await desk.call("POST", PATH, CALLBACK | {"Upstash-Forward-Authorization": "Bearer mine"}, b"{}")

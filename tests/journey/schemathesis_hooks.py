@@ -57,15 +57,14 @@ schemathesis.openapi.format("waypost-expression", _terms.filter(lambda text: len
 def before_load_schema(context: schemathesis.HookContext, raw_schema: dict[str, Any]) -> None:
     """URLs are of this machine, and so are examples, which are sent, too: those of dead letters are ids that there are.
     And what answers hold must be described: a field that is not would be an error."""
+    raw_schema |= json.loads(json.dumps(raw_schema).replace("https://example.com", _DESTINATIONS[0]))
     for endpoint in _of_format(raw_schema, "waypost-endpoint"):
         endpoint["pattern"] = _HTTP.sub(f"({'|'.join(map(re.escape, _DESTINATIONS))})", endpoint["pattern"])
     letters = iter(os.environ["LETTERS"].split())
     for path, operations in raw_schema["paths"].items():
         for operation in operations.values():
             for parameter in operation.get("parameters", ()):
-                if parameter["schema"].get("format") == "waypost-endpoint":
-                    parameter["example"] = _DESTINATIONS[0]
-                elif parameter["name"] == "id" and path.startswith("/v2/dlq"):
+                if parameter["name"] == "id" and path.startswith("/v2/dlq"):
                     parameter["example"] = next(letters)
     schemas = raw_schema["components"]["schemas"]
     waiting = _named([operation["responses"] for path in raw_schema["paths"].values() for operation in path.values()])

@@ -13,9 +13,9 @@ from journey.harness import DEV_TOKEN, FUNCTIONS, HERE, Server, SinkProcess, cle
 
 
 @pytest.fixture
-def described(tmp_path: Path) -> Iterator[Server]:
+def described(tmp_path: Path, sink: SinkProcess) -> Iterator[Server]:
     """A server of its own: what is drawn deletes everything, and more than once."""
-    server = Server(tmp_path / "data").start()
+    server = Server(tmp_path / "data", WAYPOST_LLM_URL=f"{sink.url}/ok").start()
     yield server
     assert server.stop() == 0
 
@@ -71,7 +71,7 @@ def publish_some_of_everything(server: Server, ok: str, bad: str) -> None:
         "Upstash-Failure-Callback-Forward-X": "y",
         "Upstash-Retries": "0",
     }
-    for destination in (ok, bad):
+    for destination in (ok, bad, "api/llm"):
         for more in ({"Upstash-Retry-Delay": "1000"}, {"Upstash-Backoff": "fixed", "Upstash-Redact-Fields": "body"}):
             for body in (b"text", b"\xff\xfe", b"\xff" * 20_000):
                 headers = {"Authorization": f"Bearer {DEV_TOKEN}", **everything, **more}

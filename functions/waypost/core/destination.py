@@ -61,7 +61,7 @@ def read_destination(raw: str, query: str, guard: Guard, llm: Llm = NO_LLM) -> D
     if not _SCHEME.match(raw) and _ENCODED_SCHEME.match(raw):
         raw, _, own_query = unquote(raw, encoding="latin-1").partition("#")[0].partition("?")
         query = "&".join(part for part in (own_query, query) if part)
-    if raw == API_LLM:
+    if unquote(raw) == API_LLM:
         return Destination(_url_of(llm), split_control_keys(query)[1], LLM)
     match = _SCHEME.match(raw)
     if not match:

@@ -88,10 +88,10 @@ client always sends it, and does not come back for more.""",
             "listDeadLetters",
             "List dead letters",
             f"A message that failed for good stands here at once, for {show_duration(policy.dlq_retention_ms)}."
-            f" {_FILTERS}"
-            f"\n\nOne call looks at about {limits.LETTERS_LOOKED_AT:,} entries, and a list ends before it has more than"
-            f" {limits.LETTER_BYTES:,} bytes: it may be short or empty and still have a cursor. Go on until there is"
-            f" none. Where ids are asked for, bodies are left out beyond {limits.LETTER_BYTES_WHOLE:,} bytes instead.",
+            f" {_FILTERS}\n\nOne call looks at about {limits.LETTERS_LOOKED_AT:,} entries, and a list ends before it"
+            f" has more than {limits.LETTER_BYTES:,} bytes: it may be short or empty and still have a cursor. Go on"
+            f" until there is none. Where ids are asked for, bodies are left out beyond {limits.LETTER_BYTES_WHOLE:,}"
+            " bytes instead.",
             letter_filters(),
             {200: _json("Some of them.", "DeadLetters"), **_errors()},
         ),
@@ -109,8 +109,7 @@ client always sends it, and does not come back for more.""",
             "retryDeadLetters",
             "Retry dead letters",
             f"{_RETRY} What is gone meanwhile, or whose body is, is left out. A setting that can't be used for one of"
-            " them"
-            f" is refused before any is retried.\n\n{_EVERYTHING} {_FILTERS}",
+            f" them is refused before any is retried.\n\n{_EVERYTHING} {_FILTERS}",
             [*letter_filters(), *settings(policy)],
             {201: _json("The new messages, and where to go on.", "Retried"), **_errors(413)},
             body=_ids("LetterIds"),
@@ -151,8 +150,7 @@ client always sends it, and does not come back for more.""",
             "getKeys",
             "Read the signing keys",
             "Every request to an endpoint carries a JWT in `Upstash-Signature`, which the official receivers verify"
-            " with"
-            " these.",
+            " with these.",
             [],
             {200: _json("The pair.", "Keys"), **_errors()},
         ),
@@ -161,8 +159,7 @@ client always sends it, and does not come back for more.""",
             "rotateKeys",
             "Rotate the signing keys",
             "The next key becomes the current one, and a fresh one the next. Of several rotations at once one counts."
-            " This"
-            " answers once every request is signed with the key that both pairs have (5 s on AWS).",
+            " This answers once every request is signed with the key that both pairs have (5 s on AWS).",
             [],
             {200: _json("The new pair.", "Keys"), **_errors()},
         ),
@@ -201,13 +198,11 @@ _FILTERS = (
 )
 _EVERYTHING = (
     f"**No ids and no filter are everything**, a page of {limits.LETTERS} at a time. Ids may stand in a JSON body"
-    " instead"
-    " of the query; an empty list names none."
+    " instead of the query; an empty list names none."
 )
 _RETRY = (
     "A new message takes the entry's place, in one transaction: with all that the old one had, redacted values"
-    " included."
-    " Settings of this request win, `Upstash-Forward-<Name>` and those behind a callback's prefix included."
+    " included. Settings of this request win, `Upstash-Forward-<Name>` and those behind a callback's prefix included."
 )
 
 
@@ -218,9 +213,15 @@ def _groups() -> Mapping[tuple[str, str], Operation]:
             GROUPS,
             "listGroups",
             "List URL groups",
-            "A URL group is endpoints under one name. A publish to it makes a message for each, with an id, retries"
-            " and, if"
-            " need be, a dead letter of its own. QStash calls groups topics here.",
+            f"""\
+A URL group is endpoints under one name. A publish to it makes a message for each, in their order, with an id, retries
+and, if need be, a dead letter of its own; it arrives with `Upstash-Topic-Name`. A deduplication id, and the content,
+count for each endpoint of the group by itself. QStash calls groups topics here.
+
+If the store fails in the middle of a publish, the error says how many messages were stored: publish again, under a
+deduplication id if none may come twice. A group has {limits.GROUP_ENDPOINTS:,} endpoints at most, and {
+                limits.ITEM // 1024
+            } KB.""",
             [],
             {200: _json("All groups.", "Groups"), **_errors()},
         ),
@@ -232,8 +233,7 @@ def _groups() -> Mapping[tuple[str, str], Operation]:
             "setGroupHeaders",
             "Give a URL group headers",
             "They take the place of those that it had, and stand for every publish to it that does not say otherwise:"
-            " the"
-            " request's own win.",
+            " the request's own win.",
             [name],
             {200: _json("They stand.", "Nothing"), **_errors(404, 413)},
             body=_json_body("GroupHeaders"),
@@ -251,7 +251,7 @@ def _groups() -> Mapping[tuple[str, str], Operation]:
             "addEndpoints",
             "Add endpoints to a URL group",
             "Makes the group if there is none. An endpoint of the same name gets the URL, one of the same URL the name."
-            f" Messages that were published keep what they have. A group has {limits.GROUP_ENDPOINTS:,} at most.",
+            " Messages that were published keep what they have.",
             [name],
             {200: _json("They are there.", "Nothing"), **_errors(413)},
             body=_json_body("NewEndpoints"),

@@ -66,7 +66,7 @@ _PLACES = {"path": "Path", "query": "Query", "header": "Headers"}
 @functools.cache
 def page(policy: Policy) -> bytes:
     described = document(policy)
-    first_told = _first_told(described)
+    first_told, schemas = _first_told(described), described["components"]["schemas"]
     whole = h.html(lang="en")[
         h.head[
             h.meta(charset="utf-8"),
@@ -80,11 +80,11 @@ def page(policy: Policy) -> bytes:
                 _contents(described),
                 _prose(described["info"]["description"]),
                 [
-                    [h.h2(id=_anchor(tag))[tag], [_operation(*one, first_told) for one in operations]]
+                    [h.h2(id=_anchor(tag))[tag], [_operation(*one, first_told, schemas) for one in operations]]
                     for tag, operations in _by_tag(described).items()
                 ],
                 h.h2(id="bodies")["Bodies"],
-                [_schema(name, schema) for name, schema in described["components"]["schemas"].items()],
+                [_schema(name, schema) for name, schema in schemas.items()],
                 h.h2(id="limits")["Limits of this server"],
                 _limits(policy),
             ],
@@ -133,7 +133,9 @@ def _operations(described: Mapping[str, Any]) -> Iterator[tuple[str, str, Operat
 # A route -------------------------------------------------------------------------------------------------------------
 
 
-def _operation(method: str, path: str, operation: Operation, first_told: Mapping[str, Where]) -> h.Node:
+def _operation(
+    method: str, path: str, operation: Operation, first_told: Mapping[str, Where], schemas: Mapping[str, Schema]
+) -> h.Node:
     parameters = operation.get("parameters", ())
     own = [one for one in operation["responses"].items() if one[0] not in _ANYWHERE]
     return h.section[
@@ -154,7 +156,7 @@ def _operation(method: str, path: str, operation: Operation, first_told: Mapping
                 ]
             ]
         ],
-        h.pre[h.code[_curl(method, path, operation)]],
+        h.pre[h.code[_curl(method, path, operation, schemas)]],
     ]
 
 
@@ -220,7 +222,7 @@ def _body(operation: Operation) -> h.Node:
     ]
 
 
-def _curl(method: str, path: str, operation: Operation) -> str:
+def _curl(method: str, path: str, operation: Operation, schemas: Mapping[str, Schema]) -> str:
     """A call that works, with what examples there are."""
     lines = [] if operation.get("security") == [] else ['-H "Authorization: Bearer $QSTASH_TOKEN"']
     examples = {
@@ -231,9 +233,12 @@ def _curl(method: str, path: str, operation: Operation) -> str:
         path = path.replace(f"{{{one['name']}}}", one["example"])
     query = "".join(f"?{one['name']}={_example(one)}" for one in examples["query"][:1])
     lines += [f"-H '{one['name']}: {one['example']}'" for one in examples["header"][:1]]
-    for content in operation.get("requestBody", {"content": {}})["content"].values():
+    body = operation.get("requestBody", {"content": {}})
+    for content in body["content"].values():
         if "example" in content:
             lines.append(f"-d '{content['example']}'")
+        elif body["required"]:
+            lines.append(f"-d '{json.dumps(schemas[_name(content['schema'])]['examples'][0])}'")
     verb = "" if method == "GET" else f"-X {method} "
     return " \\\n  ".join([f'curl {verb}"$QSTASH_URL{path}{query}"', *lines])
 
@@ -332,8 +337,12 @@ def _of_content(holder: Mapping[str, Any]) -> h.Node:
 
 
 def _reference(schema: Schema) -> h.Node:
-    name = schema["$ref"].rpartition("/")[2]
+    name = _name(schema)
     return h.a(href=f"#{_anchor('body', name)}")[name]
+
+
+def _name(reference: Schema) -> str:
+    return str(reference["$ref"].rpartition("/")[2])
 
 
 def _example(parameter: Parameter) -> str:

@@ -87,11 +87,10 @@ def settings(policy: Policy) -> Sequence[Parameter]:
         ),
         _header(
             "Upstash-Retry-Delay",
-            "Milliseconds before each retry, as an expression: numbers, `retried` (0 before the first retry),"
-            " `+ - * / %`, and `pow sqrt exp abs floor ceil round min max`. To"
-            f" {limits.EXPRESSION_LENGTH} characters and {limits.EXPRESSION_DEPTH} levels; the wait is {longest_wait}"
-            " at"
-            " most, and nothing where the expression is negative or no number. Not together with a backoff.",
+            "Milliseconds before each retry, as an expression: numbers, `retried` (0 before the first retry), `+ - *"
+            f" / %`, and `pow sqrt exp abs floor ceil round min max`. To {limits.EXPRESSION_LENGTH} characters and"
+            f" {limits.EXPRESSION_DEPTH} levels; the wait is {longest_wait} at most, and nothing where the expression"
+            " is negative or no number. Not together with a backoff.",
             {
                 "type": "string",
                 "pattern": r"^[0-9A-Za-z.+\-*/%(), \t]*$",
@@ -184,7 +183,8 @@ def destination() -> Parameter:
         "destination",
         "The URL to deliver to, or the name of a URL group. A URL is all that follows `/v2/publish/`, its query"
         " included. It may stand there as it is, byte for byte, or percent-encoded as a whole; `https:/` that lost a"
-        f" slash is repaired. To {limits.URL_LENGTH:,} characters.",
+        f" slash is repaired. To {limits.URL_LENGTH:,} characters. `api/llm` is the model service that the operator has"
+        " set (`WAYPOST_LLM_URL`), whose answer comes to `Upstash-Callback`.",
         "https://example.com/hook",
         **DESTINATION,
     )
@@ -209,7 +209,8 @@ def _of_a_message() -> Sequence[Parameter]:
         _in_query("callerIp", f"The address that published it. {_WITH_COMMAS}", _SOME_TEXT),
         _in_query("callerIP", "The same.", _SOME_TEXT),
         _in_query("topicName", f"The URL group that it was published to. {_WITH_COMMAS}", _SOME_TEXT),
-        *(_in_query(name, _NEVER_YET, _SOME_TEXT) for name in ("queueName", "scheduleId", "flowControlKey", "api")),
+        _in_query("api", "The api that it was published to: `llm`.", _SOME_TEXT),
+        *(_in_query(name, _NEVER_YET, _SOME_TEXT) for name in ("queueName", "scheduleId", "flowControlKey")),
     ]
 
 

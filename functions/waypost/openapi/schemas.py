@@ -49,10 +49,15 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
         "NotStored": _object(
             {"error": text("Why this message was not stored."), "url": text("To a URL group: the endpoint.")}, ["error"]
         ),
-        "Batch": {"type": "array", "items": ref("BatchItem"), "maxItems": limits.BATCH_MESSAGES},
+        "Batch": {
+            "type": "array",
+            "items": ref("BatchItem"),
+            "maxItems": limits.BATCH_MESSAGES,
+            "examples": [[_EXAMPLE_ITEM]],
+        },
         "BatchItem": _object(
             {
-                "destination": described("A URL, or the name of a URL group.", DESTINATION),
+                "destination": described("A URL, the name of a URL group, or `api/llm`.", DESTINATION),
                 "headers": {
                     "type": ["object", "null"],
                     "additionalProperties": HEADER,
@@ -65,11 +70,6 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
                 "queue": {"type": "null", "description": "Queues are not served."},
             },
             ["destination"],
-            {
-                "destination": "https://example.com/hook",
-                "headers": {"Content-Type": "application/json", "Upstash-Delay": "10s"},
-                "body": '{"hello": "world"}',
-            },
         ),
         "BatchAnswer": {
             "type": "array",
@@ -123,9 +123,8 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
                     "propertyNames": {"pattern": f"^{TOKEN}$"},
                     "additionalProperties": HEADER,
                     "description": (
-                        "Those of a publish, but for `Upstash-Not-Before` and `Upstash-Deduplication-Id`, which are of"
-                        " one"
-                        " message."
+                        "Those of a publish, but for `Upstash-Not-Before` and `Upstash-Deduplication-Id`, which are"
+                        " of one message, and `Authorization`."
                     ),
                 }
             },
@@ -183,6 +182,11 @@ EXAMPLE_ID = "msg_5QmZ0a1bDyXn7fKq2LhR4sTv"
 EXAMPLE_LETTER = "1790000000000-42"
 _ID = text("The message's id: it is the same on every attempt.")
 _CURSOR = text("Goes on where this list ends; left out at the end. A list may be short, or empty, and have one.")
+_EXAMPLE_ITEM = {
+    "destination": "https://example.com/hook",
+    "headers": {"Content-Type": "application/json", "Upstash-Delay": "10s"},
+    "body": '{"hello": "world"}',
+}
 _TIME = "in milliseconds since 1970"
 _OUTCOMES = [ref("Accepted"), ref("NotStored")]
 _ACCEPTED_REQUIRED = (
@@ -251,6 +255,7 @@ def _accepted(policy: Policy) -> dict[str, Schema]:
 _VIA: Mapping[str, Schema] = {
     "topicName": text("The URL group that it was published to."),
     "endpointName": text("The name that its endpoint has there."),
+    "api": text("The api that it was published to."),
 }
 #: What has become of a message.
 _STANDING: Mapping[str, Schema] = {
