@@ -18,21 +18,34 @@ from infra.table import Table
 from infra.token import Token
 
 _BATCH = 10
-_ITEMS = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+_READ, _WRITE = ("dynamodb:GetItem",), ("dynamodb:PutItem", "dynamodb:UpdateItem")
+_ITEMS = (*_READ, *_WRITE)
 _PAGES = ("dynamodb:BatchGetItem", "dynamodb:Query")
-_DELIVER = (
-    (*_ITEMS, *_PAGES, "dynamodb:DeleteItem"),
-    ("m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "*#orders", "cursor"),
+_DELETE, _MANY = ("dynamodb:DeleteItem",), ("dynamodb:BatchWriteItem",)
+_Statements = Sequence[tuple[Sequence[str], Sequence[str]]]
+_DELIVER: _Statements = (
+    (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor")),
+    # What carries out an order goes through what is unfinished.
+    (_PAGES, ("m#*", "due#*", "*#orders")),
+    ((*_ITEMS, *_DELETE), ("*#orders",)),
 )
 #: By function: what it does to the table, and in which partitions.
-_TABLE: Mapping[str, tuple[Sequence[str], Sequence[str]]] = {
+_TABLE: Mapping[str, _Statements] = {
     "api": (
-        (*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem", "dynamodb:DeleteItem"),
-        ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "*#orders", "cursor"),
+        (
+            (*_ITEMS, *_PAGES),
+            ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "*#orders", "cursor"),
+        ),
+        # A dead letter goes in one transaction with the message that comes in its place, whose keys may count for both.
+        (_DELETE, ("m#*", "*#dlq#*", "*#groups", "*#orders")),
+        (_MANY, ("m#*", "due#*")),
     ),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,
-    "tick": ((*_ITEMS, *_PAGES, "dynamodb:BatchWriteItem"), ("m#*", "due#*", "*#log#*", "*#orders", "cursor")),
+    "tick": (
+        ((*_ITEMS, *_PAGES, *_MANY), ("m#*", "due#*", "*#log#*", "cursor")),
+        (_READ, ("*#orders",)),
+    ),
 }
 
 
@@ -90,8 +103,8 @@ class Functions(Construct):
             log_retention_days=self._options.log_retention_days,
             rings_itself=rings_itself,
         )
-        actions, partitions = _TABLE[name]
-        allow(function, actions, self._table.table_arn, partitions=partitions)
+        for actions, partitions in _TABLE[name]:
+            allow(function, actions, self._table.table_arn, partitions=partitions)
         allow(function, ["sqs:SendMessage"], self._queues.fast.queue_arn, self._queues.slow.queue_arn)
         return function
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from support import NOW_MS, PUBLISH, Desk, with_desk
-from waypost.call import Reply
+from waypost.call import Call, Limit, Reply
+from waypost.core.errors import TooMuch
 from waypost.core.message import VERSION
 from waypost.core.policy import MINUTE, Policy
 from waypost.core.ports import Put, Write
@@ -118,7 +119,9 @@ def test_values_in_json_are_text_whose_bytes_are_sent(tmp_path: Path) -> None:
         ),
         ({"destination": "g", "headers": {"Upstash-Retries": "x"}}, ["[1].headers: Upstash-Retries", '"x"']),
         ({"destination": URL, "headers": {"Upstash-Forward-A": "b\nc: d"}}, ["[1].headers: Upstash-Forward-A"]),
-        ({"destination": URL, "headers": {"Upstash-Forward-A\nb": "c"}}, ["[1].headers: Upstash-Forward-A"]),
+        ({"destination": URL, "headers": {"Upstash-Forward-A\nb": "c"}}, ['[1].headers: "Upstash-Forward-A?b"']),
+        ({"destination": URL, "headers": {"": "c"}}, ['[1].headers: "" is no header name']),
+        ({"destination": URL, "headers": {"Upstash-Retries ": "0"}}, ['"Upstash-Retries " is no header name']),
         ({"destination": URL, "queue": "q"}, ["[1].queue", "queues are not served"]),
         ({"destination": URL, "queue": ""}, ["[1].queue"]),
     ],
@@ -294,5 +297,34 @@ def test_what_the_look_may_have_missed_is_reminded_of_and_logged(tmp_path: Path)
         reply = await batch(desk, *[{"destination": URL}] * 2, {"destination": A})
         assert reply.status == 503
         assert desk.rung.bells == []
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize("field", ["queue", "zz"])
+def test_json_that_is_nested_too_deeply_is_a_400(tmp_path: Path, field: str) -> None:
+    async def test(desk: Desk) -> None:
+        deep = b'[{"destination": "https://example.com", "%s": %s%s}]' % (
+            field.encode(),
+            b"[" * 100_000,
+            b"]" * 100_000,
+        )
+        reply = await desk.call("POST", "/v2/batch", body=deep)
+        assert (reply.status, "nested too deeply" in reply.content["error"]) == (400, True)
+
+    with_desk(tmp_path, test)
+
+
+def test_json_beyond_its_own_limit_says_which_that_is(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        async def read(limit: Limit | None = None) -> bytes:
+            assert limit
+            raise TooMuch(limit.refusal)
+
+        call = Call("POST", "/v2/batch", "", [("authorization", "Bearer token-one")], read, "192.0.2.7")
+        reply = await desk.service.api.answer(call)
+        assert reply.status == 413
+        assert str(2 * Policy().max_batch + 1_000_000) in reply.content["error"]
+        assert "WAYPOST_MAX_BATCH" in reply.content["error"]
 
     with_desk(tmp_path, test)

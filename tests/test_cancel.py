@@ -157,7 +157,7 @@ def test_a_count_limits_it(tmp_path: Path) -> None:
         ("count=0", b"", 'count: "0" can\'t be used'),
         ("messageIds=a,,b", b"", "messageIds names an empty id"),
         ("", b"[]", 'the body must be JSON like {"messageIds": ["..."]}'),
-        ("", b'{"messageids": []}', "its keys are messageids"),
+        ("", b'{"messageids": []}', 'its keys are "messageids"'),
         ("", b"{}", "its keys are none"),
         ("", json.dumps({"messageIds": [str(n) for n in range(1001)]}).encode(), "the limit is 1000 at once"),
     ],
@@ -350,3 +350,92 @@ def test_publish_settings_are_not_filters(tmp_path: Path) -> None:
         assert await states(desk, message_id) == ["CANCELED"]
 
     with_desk(tmp_path, test)
+
+
+def failing_while_it_is_cancelled(desk: Desk, status: int) -> tuple[asyncio.Event, asyncio.Event]:
+    """The endpoint is asked, and answers so when it may."""
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def send(request: Outgoing) -> Any:
+        began.set()
+        await goes_on.wait()
+        return Answer(status, (), b"")
+
+    desk.sender.send = send  # type: ignore[method-assign]
+    return began, goes_on
+
+
+def test_an_attempt_that_fails_after_the_answer_is_no_dead_letter_although_the_order_has_not_come_to_it(
+    tmp_path: Path,
+) -> None:
+    async def test(desk: Desk) -> None:
+        for _ in range(150):
+            await desk.publish(HOUR)
+        desk.rung.bells.clear()
+        began, goes_on = failing_while_it_is_cancelled(desk, 500)
+        told = {"Upstash-Retries": "0", "Upstash-Failure-Callback": "https://example.com/told"}
+        message_id = await desk.publish(told)
+        attempt = asyncio.create_task(hear(desk))
+        await began.wait()
+        slow = Slow(desk, 3_000)
+        assert (await cancel(desk))["more"] is True
+        slow.end()
+        desk.rung.bells.clear()
+        goes_on.set()
+        await attempt
+        assert await states(desk, message_id) == ["CANCELED"]
+        assert (await desk.call("GET", "/v2/dlq")).content["messages"] == []
+        assert desk.rung.bells == []
+
+    with_desk(tmp_path, test)
+
+
+def test_one_at_a_time_goes_on_with_an_order(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        ids = [await desk.publish(HOUR) for _ in range(250)]
+        desk.rung.bells.clear()
+        slow = Slow(desk, 3_000)
+        await cancel(desk)
+        slow.end()
+        [order] = desk.rung.bells
+        query, entered, goes_on = desk.table.query, asyncio.Event(), asyncio.Event()
+
+        async def held_up(pk: str, **how: Any) -> Any:
+            if pk.startswith("m#"):
+                entered.set()
+                await goes_on.wait()
+            return await query(pk, **how)
+
+        desk.table.query = held_up  # type: ignore[method-assign]
+        first = asyncio.create_task(hear(desk))
+        await entered.wait()
+        # A second bell finds somebody at it, and a tick rings no sooner than he must be done.
+        desk.rung.bells = [order]
+        await hear(desk)
+        assert desk.rung.bells == []
+        await desk.service.look.tick()
+        assert [bell.delay_ms for bell in desk.rung.bells if bell.ref == order.ref] == [30_000]
+        desk.rung.bells.clear()
+        goes_on.set()
+        await first
+        assert set(await states(desk, *ids)) == {"CANCELED"}
+
+    with_desk(tmp_path, test)
+
+
+def test_a_count_is_reached_although_some_end_meanwhile(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        ids = [await desk.publish(HOUR) for _ in range(120)]
+        query, quicker = desk.table.query, iter(ids[:2])
+
+        async def others_cancel_meanwhile(pk: str, **how: Any) -> Any:
+            page = await query(pk, **how)
+            if one := next(quicker, None):
+                await desk.call("DELETE", f"/v2/messages/{one}")
+            return page
+
+        desk.table.query = others_cancel_meanwhile  # type: ignore[method-assign]
+        assert await cancel(desk, "count=118") == {"cancelled": 118}
+        assert set(await states(desk, *ids)) == {"CANCELED"}
+
+    with_desk(tmp_path, test, policy=replace(Policy(), shards=3))

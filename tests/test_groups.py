@@ -63,7 +63,8 @@ def test_a_group_is_made_read_changed_and_deleted(tmp_path: Path) -> None:
             "endpoints": [{"url": C, "name": "first"}, {"url": B, "name": "second"}],
         }
         await upsert(desk, {"url": A}, name="f.2-_")
-        assert [one["name"] for one in (await desk.call("GET", "/v2/topics")).content] == ["f.2-_", "g"]
+        listed = json.loads((await desk.call("GET", "/v2/topics")).body())
+        assert [one["name"] for one in listed] == ["f.2-_", "g"]
         assert (await remove(desk, {"name": "first"}, {"url": "https://none.example.com"})).status == 200
         assert [one["url"] for one in (await group(desk))["endpoints"]] == [B]
         assert (await remove(desk, {"url": B})).status == 200
@@ -352,5 +353,65 @@ def test_a_publish_of_which_some_could_not_be_stored_says_how_many_were(tmp_path
         assert dict(reply.headers) == {"retry-after": "1"}
         await desk.deliver()
         assert [one.url for one in desk.sender.sent] == [A, C]
+
+    with_desk(tmp_path, test)
+
+
+def test_a_callback_of_the_requests_own_is_told_nothing_that_was_meant_for_the_groups(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await upsert(desk, {"url": A})
+        secret = {"Upstash-Callback": B, "Upstash-Callback-Forward-Authorization": "Bearer of-b"}
+        assert (await patch(desk, {**secret, "Upstash-Callback-Retries": "7"})).status == 200
+        for headers, told, key in (({}, B, "Bearer of-b"), ({"Upstash-Callback": C}, C, None)):
+            desk.sender.sent.clear()
+            await to_group(desk, headers)
+            await desk.deliver()
+            await desk.deliver()
+            callback = desk.sender.sent[-1]
+            assert callback.url == told
+            assert dict(callback.headers).get("Authorization") == key
+
+    with_desk(tmp_path, test)
+
+
+def test_what_a_group_redacts_stays_redacted_whatever_a_publish_redacts(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await upsert(desk, {"url": A})
+        await patch(desk, {"Upstash-Redact-Fields": "body"})
+        for how in ({"headers": {"Upstash-Redact-Fields": "header"}}, {"query": "upstash-redact-fields=header"}):
+            [answer] = (await to_group(desk, body=b"secret", **how)).content  # type: ignore[arg-type]
+            seen = await desk.seen(answer["messageId"])
+            assert seen["body"].startswith("REDACTED:")
+
+    with_desk(tmp_path, test)
+
+
+def test_forty_endpoints_that_register_at_once_are_all_there(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        answers = await asyncio.gather(*(upsert(desk, {"url": f"https://example.com/{n}"}) for n in range(40)))
+        assert {answer.status for answer in answers} == {200}
+        assert len((await group(desk))["endpoints"]) == 40
+
+    with_desk(tmp_path, test)
+
+
+def test_more_groups_than_an_answer_holds_are_read_by_their_names(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        many = [{"url": f"https://example.com/{n:04}/{'p' * 330}"} for n in range(1_000)]
+        for number in range(12):
+            await upsert(desk, *many, name=f"g{number}")
+        reply = await desk.call("GET", "/v2/topics")
+        assert reply.status == 409
+        assert "read them by their names" in reply.content["error"]
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize(("method", "path"), [("POST", "/endpoints"), ("DELETE", "/endpoints"), ("PATCH", "")])
+def test_json_that_is_nested_too_deeply_is_a_400(tmp_path: Path, method: str, path: str) -> None:
+    async def test(desk: Desk) -> None:
+        deep = b'{"zz": ' + b"[" * 100_000 + b"]" * 100_000 + b', "endpoints": [], "headers": {}}'
+        reply = await desk.call(method, f"/v2/topics/g{path}", body=deep)
+        assert (reply.status, "nested too deeply" in reply.content["error"]) == (400, True)
 
     with_desk(tmp_path, test)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support import Desk, with_desk
-from waypost.core.llm import Llm
+from waypost.core.llm import KeyMissing, Llm
 from waypost.core.ports import Answer
 from waypost.local.settings import read_local_settings
 from waypost.wiring import SettingError, read_llm_url
@@ -125,10 +125,24 @@ def test_the_base_url_is_checked_as_destinations_are() -> None:
         "https://api.openai.com/v1/chat/completions"
     )
     assert read_llm_url({}, ()) == ""
-    for wrong in ("api.openai.com", "http://127.0.0.1:11434/v1"):
+    queries = ("https://a.example/v1?version=1", "https://a.example/v1#x", "https://user:key@a.example/v1")
+    for wrong in ("api.openai.com", "http://127.0.0.1:11434/v1", *queries):
         with pytest.raises(SettingError, match="WAYPOST_LLM_URL"):
             read_llm_url({"WAYPOST_LLM_URL": wrong}, ())
     local = read_local_settings({"WAYPOST_LLM_URL": "http://127.0.0.1:11434/v1", "WAYPOST_LLM_KEY": " k "})
     assert (local.llm.url, local.llm.key()) == ("http://127.0.0.1:11434/v1/chat/completions", "k")
     with pytest.raises(SettingError, match="WAYPOST_LLM_KEY"):
         read_local_settings({"WAYPOST_LLM_KEY": "ü"})
+
+
+def test_a_key_that_cannot_be_read_fails_the_attempt_which_is_tried_again_and_told_of(tmp_path: Path) -> None:
+    def unreadable() -> str:
+        raise KeyMissing("the model service's key can't be read")
+
+    async def test(desk: Desk) -> None:
+        reply = await desk.call("POST", PATH, CALLBACK | {"Upstash-Retries": "0"}, b"{}")
+        await desk.deliver()
+        seen = await desk.seen(reply.content["messageId"])
+        assert (seen["state"], seen["error"]) == ("FAILED", "the model service's key can't be read")
+
+    with_desk(tmp_path, test, llm=Llm(URL, unreadable))

@@ -266,7 +266,7 @@ def _not_served(methods: str, pattern: str, instead: str = "it is not served by 
 #: Of what stands in a template's braces: what is no segment.
 _PARTS = {"destination": ".*"}
 #: A base URL that ends in a route, so that the SDK's own route follows it.
-_DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm)/", re.IGNORECASE)
+_DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm/v1)/", re.IGNORECASE)
 
 _NO_CHAT = "chat is not proxied: publish to api/llm with Upstash-Callback, or ask the model service itself"
 

@@ -14,7 +14,7 @@ from waypost.core.errors import BadRequest, NotFound, TooMuch, shown
 from waypost.core.groups import Group, Groups, requests_to
 from waypost.core.guard import Guard
 from waypost.core.llm import Llm
-from waypost.core.policy import Policy, batch_too_large, body_too_large
+from waypost.core.policy import Policy, batch_json_limit, batch_json_too_large, body_too_large
 from waypost.core.ports import Ports
 from waypost.core.publish import Accepted, Publisher
 from waypost.core.settings import headers_of_json, read_settings, with_defaults
@@ -35,8 +35,7 @@ class BatchRoutes:
         self._groups = groups
         self._guard = guard
         self._llm = llm
-        # As JSON a body may be twice as long, or longer where much of it is escaped.
-        self._limit = Limit(2 * policy.max_batch + 1_000_000, batch_too_large(policy))
+        self._limit = Limit(batch_json_limit(policy), batch_json_too_large(policy))
 
     async def publish_to_group(self, call: Call, account: str, name: str) -> Reply:
         group = await self._groups.read(account, name)

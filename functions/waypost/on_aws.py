@@ -19,7 +19,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from waypost.core import limits
 from waypost.core.accounts import Tokens
 from waypost.core.guard import Guard, is_address
-from waypost.core.llm import Llm
+from waypost.core.llm import KeyMissing, Llm
 from waypost.core.ports import Ports, Unavailable
 from waypost.engines.aws.clients import make_client
 from waypost.engines.aws.dynamo import DynamoTable
@@ -41,6 +41,8 @@ _THREADS = 16
 #: Secrets are read again when they are so old, and the token after so long when a caller has another.
 _SECRET_S = 60.0
 _TOKEN_MISS_S = 10.0
+#: Asked again after this when it could not be read.
+_FAILURE_S = 5.0
 
 
 class Secret:
@@ -50,7 +52,7 @@ class Secret:
         self._name = name
         self._client: Any = None
         self._text = ""
-        self._read_s = float("-inf")
+        self._read_s = self._failed_s = float("-inf")
 
     @property
     def age_s(self) -> float:
@@ -58,6 +60,8 @@ class Secret:
 
     def text(self, oldest_s: float) -> str:
         """As it was so long ago at most. Raises Unavailable if it could never be read."""
+        if not self._text and time.monotonic() - self._failed_s < _FAILURE_S:
+            raise Unavailable(f"the secret {self._name} can't be read")
         if self.age_s >= oldest_s:
             self._text = self._read()
             self._read_s = time.monotonic()
@@ -70,6 +74,7 @@ class Secret:
         except (BotoCoreError, ClientError) as failed:
             _log.warning("a secret can't be read", exc_info=True, extra={"secret": self._name})
             if not self._text:
+                self._failed_s = time.monotonic()
                 raise Unavailable(f"the secret {self._name} can't be read") from failed
             return self._text
 
@@ -150,7 +155,14 @@ def _llm(environment: Mapping[str, str]) -> Llm:
     if "WAYPOST_LLM_KEY_SECRET" not in environment:
         return Llm(url)
     secret = Secret(environment["WAYPOST_LLM_KEY_SECRET"])
-    return Llm(url, lambda: secret.text(_SECRET_S))
+
+    def key() -> str:
+        try:
+            return secret.text(_SECRET_S)
+        except Unavailable as failed:
+            raise KeyMissing(f"the model service's key can't be read: {failed}") from failed
+
+    return Llm(url, key)
 
 
 def _runtime_api(environment: Mapping[str, str]) -> list[str]:

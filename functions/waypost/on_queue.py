@@ -43,7 +43,8 @@ async def deliver_batch(here: Function, event: Mapping[str, Any], left_ms: Any) 
 async def _read_orders(here: Function, records: Sequence[Mapping[str, Any]]) -> None:
     """Once for all of the batch. An environment may have stood still since its last one, and its clock too."""
     for account in {parse_ref(record["body"])[0] for record in records}:
-        with contextlib.suppress(Busy, Unavailable):
+        here.service.orders.forget(account)
+        with contextlib.suppress(Busy, Unavailable):  # then each attempt asks for itself
             await here.service.orders.read(account)
 
 

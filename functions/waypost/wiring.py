@@ -108,6 +108,11 @@ def read_llm_url(environment: Mapping[str, str], networks: Sequence[str]) -> str
     """Where the model service is asked for completions; empty: there is none. `networks`: the private ones that it may
     be in. Raises SettingError."""
     base_url = environment.get("WAYPOST_LLM_URL", "").strip()
+    if any(mark in base_url for mark in "?#@"):
+        raise SettingError(
+            f'WAYPOST_LLM_URL is "{base_url}", it must be a base URL such as https://api.openai.com/v1, without a query'
+            " or a user; WAYPOST_LLM_KEY is the key"
+        )
     try:
         return completions_url(base_url) and check_endpoint(completions_url(base_url), Guard(networks))
     except BadRequest as wrong:

@@ -17,10 +17,10 @@ from waypost.core.ids import Place, place_of, random_name
 from waypost.core.log import Log
 from waypost.core.message import Phase, parse_ref
 from waypost.core.messages import Messages
-from waypost.core.order import KNOWN_FOR_MS, ORDER, OpenOrders, Order, Reached, Selection, order_key, stored
+from waypost.core.order import KNOWN_FOR_MS, ORDER, TURN_MS, OpenOrders, Order, Reached, Selection, order_key
 from waypost.core.pending import Pending, in_minute, named
 from waypost.core.policy import MINUTE, SECOND, Policy
-from waypost.core.ports import Bell, Busy, Change, ConditionFailed, Delete, Ports, Present, Unavailable
+from waypost.core.ports import Bell, Busy, ConditionFailed, Delete, Ports, Unavailable
 from waypost.core.reminder import due_partition, reminder
 from waypost.core.some_at_once import some_at_once
 
@@ -28,8 +28,8 @@ from waypost.core.some_at_once import some_at_once
 _ANSWER_MS = 2 * SECOND
 #: Somebody who asks for so many waits this long at most.
 _SOME_MS = 20 * SECOND
-#: A bell's hearer goes on for so long, then rings again: others wait for him.
-_TURN_MS = 20 * SECOND
+#: Whoever placed an order is at it alone for so long.
+_FIRST_TURN_ENDS_MS = 10 * SECOND
 #: Messages are covered by the time at which they were accepted: so far apart may the clocks of several processes be.
 _CLOCKS_APART_MS = 50
 #: A page's messages are stopped all at once: one after the other, each would wait for a commit of its own.
@@ -58,12 +58,18 @@ class Canceller:
         return Cancelled(sum(one is True for one in done))
 
     async def some(self, account: str, selection: Selection, most: int) -> Cancelled:
-        """At most so many of those that fit, before this returns."""
+        """At most so many of those that fit, before this returns; fewer if that takes too long."""
         seen = await read_cursor(self._ports)
         if seen is None:
             return Cancelled(0)
         sweep = _Sweep(self._order(account, selection, seen), most)
-        await self._go_on(sweep, _SOME_MS)
+        until_ms = self._ports.clock.monotonic_ms() + _SOME_MS
+        # Some of those that were chosen may have ended meanwhile, and leave room for others.
+        while not (sweep.is_enough or sweep.done(self._policy.shards)):
+            left_ms = until_ms - self._ports.clock.monotonic_ms()
+            if left_ms <= 0:
+                break
+            await self._go_on(sweep, left_ms)
         return Cancelled(sweep.count)
 
     async def all(self, account: str, selection: Selection) -> Cancelled:
@@ -76,15 +82,15 @@ class Canceller:
         selection = replace(selection, at_ms=selection.at_ms + apart_ms)
         order = self._order(account, selection, seen)
         await self._ports.table.write_together(
-            [order.to_item(), reminder(order.ref, selection.at_ms, self._policy.shards)]
+            [
+                replace(order, turn_until_ms=clock.now_ms() + _FIRST_TURN_ENDS_MS).to_item(),
+                reminder(order.ref, selection.at_ms, self._policy.shards),
+            ]
         )
         placed_ms = clock.monotonic_ms()
         self._orders.forget(account)
         sweep = _Sweep(order)
-        with contextlib.suppress(Busy, Unavailable):
-            # The order stands: what the store does not take now is taken later.
-            await self._go_on(sweep, _ANSWER_MS)
-        more = not await self._leave(sweep)
+        more = not await self._take_turn(sweep, _ANSWER_MS)
         if more:
             await clock.sleep_ms(max(0, KNOWN_FOR_MS - (clock.monotonic_ms() - placed_ms)))
         # What is accepted after the answer is of a later time, whoever accepts it.
@@ -93,28 +99,33 @@ class Canceller:
 
     async def wake_at(self, account: str, name: str) -> int | None:
         item = await self._ports.table.get(order_key(account, name))
-        return int(item["at"]) if item else None
+        return max(item["at"], item["turn"]) if item else None
 
     async def run(self, account: str, name: str) -> None:
+        """Takes a turn, unless somebody has one, who rings when it is over."""
         item = await self._ports.table.get(order_key(account, name))
         if item is None:
             return
-        sweep = _Sweep(Order.from_item(account, item))
-        await self._go_on(sweep, _TURN_MS)
-        await self._leave(sweep)
+        order = Order.from_item(account, item)
+        with contextlib.suppress(ConditionFailed):
+            await self._ports.table.write(order.taken(self._ports.clock.now_ms()))
+            await self._take_turn(_Sweep(order), TURN_MS)
 
     def _order(self, account: str, selection: Selection, seen: int) -> Order:
         last = max(selection.at_ms // MINUTE, seen + 1)
         return Order(f"{ORDER}_{random_name(self._ports.random)}", account, selection, seen, last)
 
-    async def _leave(self, sweep: _Sweep) -> bool:
-        """After a turn: True if all is done and the order is gone, else a bell that goes on from here."""
+    async def _take_turn(self, sweep: _Sweep, for_ms: int) -> bool:
+        """True: all is done, and the order is gone. Else a bell goes on from here: the order stands, and what the store
+        did not take now is taken later."""
         order, table = sweep.order, self._ports.table
+        with contextlib.suppress(Busy, Unavailable):
+            await self._go_on(sweep, for_ms)
         with contextlib.suppress(Busy, Unavailable, ConditionFailed):
             if sweep.done(self._policy.shards):
                 await table.write(Delete(order.key))
                 return True
-            await table.write(Change(order.key, set={"reached": stored(sweep.reached)}, when=Present("at")))
+            await table.write(order.given_back(sweep.reached))
         await self._ports.doorbell.ring([Bell(order.ref, 0)])
         return sweep.done(self._policy.shards)
 
@@ -138,7 +149,8 @@ class Canceller:
             async for pending, last in pages:
                 if sweep.is_enough or self._ports.clock.monotonic_ms() >= until_ms:
                     return
-                await self._cancel(sweep, pending)
+                if not await self._cancel(sweep, pending):
+                    return
                 sweep.reached[shard] = (number, last)
                 if self._log.is_much:
                     await self._log.flush()
@@ -166,10 +178,12 @@ class Canceller:
                 return
             after = page.next
 
-    async def _cancel(self, sweep: _Sweep, pending: Sequence[Pending]) -> None:
+    async def _cancel(self, sweep: _Sweep, pending: Sequence[Pending]) -> bool:
+        """False: there were enough before the last of them."""
         order = sweep.order
         fitting = [(m, state) for m, state in pending if m.account == order.account and order.selection.holds(m)]
-        open_ones = sweep.take([(m, state) for m, state in fitting if not state.phase.final])
+        unfinished = [(m, state) for m, state in fitting if not state.phase.final]
+        open_ones = sweep.take(unfinished)
         in_the_way = await some_at_once(lambda one: self._messages.stop(*one), open_ones, _PAGE)
         done = in_the_way.count(None)
         sweep.give_back(len(open_ones) - done)
@@ -178,6 +192,7 @@ class Canceller:
             # Whoever was about to send one knew of the order, and was quicker.
             others = [*filter(None, in_the_way), *(state for _, state in fitting if state.phase.final)]
             sweep.count += sum(s.phase is Phase.CANCELLED and s.ended_ms > order.selection.at_ms for s in others)
+        return len(open_ones) == len(unfinished)
 
 
 class _Sweep:

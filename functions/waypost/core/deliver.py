@@ -15,7 +15,7 @@ from waypost.core.callback import callback_request, name_from
 from waypost.core.dead_letters import capped_headers, cut, dead_letter, letter_id
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
-from waypost.core.llm import Llm
+from waypost.core.llm import KeyMissing, Llm
 from waypost.core.log import Log
 from waypost.core.message import (
     LEASE_MARGIN_MS,
@@ -176,7 +176,7 @@ class Deliverer:
         crashed = replace(state, crashes=state.crashes + 1)
         held = AllOf((Equals("token", state.token), _UNDER_WAY))
         try:
-            if state.stop:
+            if state.stop or await self._orders.cover(message):
                 await self._ports.table.write(ended(message, crashed, Phase.CANCELLED, now, when=held))
                 self._log.canceled(message, now)
                 return None
@@ -252,7 +252,7 @@ class Deliverer:
         """What came of it; None if it was not made."""
         try:
             request = await self._prepare(attempt)
-        except BodyMissing as lost:
+        except (BodyMissing, KeyMissing) as lost:
             return NoAnswer(str(lost))
         except (Busy, Unavailable):
             await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
@@ -301,6 +301,9 @@ class Deliverer:
         while True:
             now = self._ports.clock.now_ms()
             try:
+                if end is None and not state.stop and not is_success(outcome) and await self._orders.cover(message):
+                    # The order has not come so far; to whoever was answered it is cancelled all the same.
+                    state = replace(state, stop=now)
                 # Made anew when a look may have come to the minute that the callbacks were made for.
                 if end is None or end.watch.late(now):
                     settled = self._after(message, state, outcome, started_ms, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -15,6 +15,7 @@ from waypost.core.destination import as_stored, check_endpoint, is_group_name
 from waypost.core.errors import BadRequest, NotFound, TooMuch, shown
 from waypost.core.guard import Guard
 from waypost.core.ids import random_name
+from waypost.core.json_body import read_json
 from waypost.core.message import VERSION, Via, digest
 from waypost.core.policy import Policy
 from waypost.core.ports import (
@@ -31,10 +32,8 @@ from waypost.core.ports import (
 )
 from waypost.core.settings import check_defaults, headers_of_json
 
-T = TypeVar("T")
-
-#: Others may be changing the same group; of those that meet, one succeeds.
-_TRIES = 8
+#: Others may be changing the same group; of those that meet, one succeeds. They try again some 100 ms apart.
+_TRIES = 24
 
 
 class Endpoint(Struct, frozen=True):
@@ -135,8 +134,8 @@ class Groups:
 
     async def _change(self, account: str, name: str, change: Callable[[Group | None], Group | None]) -> None:
         """Makes of a group what `change` makes of it; None: there is none."""
-        standing = Group.from_item(await self._ports.table.get(_key(account, name)))
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
+            standing = Group.from_item(await self._ports.table.get(_key(account, name)))
             wanted = change(standing)
             if wanted == standing:
                 return
@@ -148,8 +147,8 @@ class Groups:
                     now, version = self._ports.clock.now_ms(), random_name(self._ports.random)
                     wanted = replace(wanted, updated_ms=now, version=version)
                     await self._ports.table.write(Put(wanted.to_item(account), when=unchanged))
-            except ConditionFailed as lost:
-                standing = Group.from_item(lost.item)
+            except ConditionFailed:
+                await self._ports.clock.sleep_ms(self._ports.random(1)[0] * min(tried + 1, 4))
             except TooLarge:
                 raise TooMuch(
                     f"URL group {shown(name)} is too large to be stored: its endpoints and headers have more than"
@@ -157,7 +156,7 @@ class Groups:
                 ) from None
             else:
                 return
-        raise Busy(f"others are changing the URL group {name}")
+        raise Busy(f"too many others are changing the URL group {name} just now")
 
 
 def _of_known(name: str, change: Callable[[Group], Group | None]) -> Callable[[Group | None], Group | None]:
@@ -229,6 +228,9 @@ class _Headers(Struct):
     headers: Mapping[str, str | list[str] | None]
 
 
+_endpoints, _headers = msgspec.json.Decoder(_Endpoints), msgspec.json.Decoder(_Headers)
+
+
 def check_name(name: str) -> str:
     if not is_group_name(name):
         raise BadRequest(
@@ -241,7 +243,9 @@ def check_name(name: str) -> str:
 def read_endpoints(body: bytes, guard: Guard) -> list[Endpoint]:
     """Those to be added. Raises BadRequest naming the one that can't be used."""
     found = []
-    for at, one in enumerate(_decoded(body, _Endpoints, '{"endpoints": [{"url": "https://example.com"}]}').endpoints):
+    for at, one in enumerate(
+        read_json(body, _endpoints, 'JSON like {"endpoints": [{"url": "https://example.com"}]}').endpoints
+    ):
         name = one.name or ""
         if not one.url:
             raise BadRequest(f"endpoints[{at}].url is missing, write the URL of the endpoint")
@@ -261,7 +265,7 @@ def read_endpoints(body: bytes, guard: Guard) -> list[Endpoint]:
 def read_removed(body: bytes) -> list[Endpoint]:
     """Those to be removed; an empty URL or name stands for any."""
     found = []
-    for at, one in enumerate(_decoded(body, _Endpoints, '{"endpoints": [{"name": "one"}]}').endpoints):
+    for at, one in enumerate(read_json(body, _endpoints, 'JSON like {"endpoints": [{"name": "one"}]}').endpoints):
         if not one.url and not one.name:
             raise BadRequest(f"endpoints[{at}] has neither url nor name, write one of them")
         found.append(Endpoint(as_stored(one.url or "").partition("#")[0], one.name or ""))
@@ -270,17 +274,10 @@ def read_removed(body: bytes) -> list[Endpoint]:
 
 def read_headers(body: bytes, policy: Policy, guard: Guard) -> list[tuple[str, str]]:
     """Those that are to stand for every publish to a group, as text. Raises BadRequest for what none could have."""
-    given = _decoded(body, _Headers, '{"headers": {"Upstash-Retries": "5"}}').headers
+    given = read_json(body, _headers, 'JSON like {"headers": {"Upstash-Retries": "5"}}').headers
     found = [(name.lower(), text) for name, value in given.items() for text in _texts(value)]
     check_defaults(headers_of_json(found), policy, guard)
     return found
-
-
-def _decoded(body: bytes, kind: type[T], example: str) -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise BadRequest(f"the body must be JSON like {example} ({wrong})") from None
 
 
 def _texts(value: str | Sequence[str] | None) -> Sequence[str]:

@@ -74,6 +74,8 @@ LETTERS_LOOKED_AT = 2_000
 LETTER_BYTES = 3_000_000
 #: Of entries that were named, those beyond this leave their bodies out.
 LETTER_BYTES_WHOLE = 2_000_000
+#: URL groups are listed all at once: a function's answer may have 6 MB.
+GROUP_LIST_BYTES = 4_000_000
 #: Messages that are cancelled by their ids at once.
 CANCEL_IDS = 1_000
 #: Events of a page, and messages that one may be asked for.

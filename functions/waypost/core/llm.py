@@ -6,11 +6,17 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from waypost.core.ports import Unavailable
+
 LLM = "llm"
 #: The destination that stands for it.
 API_LLM = f"api/{LLM}"
 #: Behind the base URL of every service that speaks OpenAI's API.
 _COMPLETIONS = "/chat/completions"
+
+
+class KeyMissing(Unavailable):
+    """The key can't be read: an attempt without it would be refused."""
 
 
 def _no_key() -> str:
@@ -20,7 +26,7 @@ def _no_key() -> str:
 class Llm(Struct, frozen=True):
     #: Where chat completions are asked for; empty: there is no service.
     url: str = ""
-    #: Reads the key, which no message holds: what is stored can be read by whoever has the token. Raises Unavailable.
+    #: Reads the key, which no message holds: what is stored can be read by whoever has the token. Raises KeyMissing.
     key: Callable[[], str] = _no_key
 
 

@@ -220,7 +220,8 @@ class Look:
             if isinstance(plan, Forget):
                 forgotten.append(item)
             elif isinstance(plan, Move):
-                moves.append((item, reminder(item["ref"], plan.to_ms, self._policy.shards)))
+                # Never back: whoever goes through reminders in their order must miss none.
+                moves.append((item, reminder(item["ref"], max(plan.to_ms, item["at"]), self._policy.shards)))
                 if plan.ring_in_ms is not None:
                     bells.append(Bell(item["ref"], plan.ring_in_ms, timeout_ms))
         await self._move_reminders(moves, bells)

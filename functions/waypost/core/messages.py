@@ -10,7 +10,7 @@ from waypost.core.ids import place_of
 from waypost.core.log import Log
 from waypost.core.message import Message, Phase, State, message_key, state_key
 from waypost.core.policy import Policy
-from waypost.core.ports import Absent, AllOf, AnyOf, Bell, Change, ConditionFailed, Equals, Ports
+from waypost.core.ports import Absent, AllOf, AnyOf, Bell, Change, Condition, ConditionFailed, Equals, Ports
 from waypost.core.reminder import remind
 
 
@@ -88,5 +88,10 @@ class Messages:
         if state.phase is Phase.ACTIVE:
             under_way = AllOf((Equals("state", Phase.ACTIVE.value), Equals("token", state.token)))
             return Change(message.state_key, set={"stop": now}, when=under_way)
-        waiting = AnyOf((Absent("state"), Equals("state", Phase.RETRY.value)))
+        # As it was read, or an attempt that came in between would be forgotten.
+        waiting: Condition = Absent("state")
+        if state.phase is Phase.RETRY:
+            retried: Condition = Equals("retried", state.retried)
+            retried = retried if state.retried else AnyOf((retried, Absent("retried")))
+            waiting = AllOf((Equals("state", Phase.RETRY.value), retried))
         return ended(message, state, Phase.CANCELLED, now, when=waiting)

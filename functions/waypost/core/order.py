@@ -2,6 +2,9 @@
 
 An attempt asks after its claim, and may rely on what was read up to `KNOWN_FOR_MS` before. So once an order has stood
 for so long, whatever it covers has either been claimed before the order or is not sent: no clocks are compared.
+
+What it covers is told by when it was accepted. For that clocks may be a little apart; one that steps back in between
+may hide a message from the order.
 """
 
 from __future__ import annotations
@@ -12,13 +15,17 @@ from msgspec import Struct
 
 from waypost.core.event import source_of
 from waypost.core.message import VERSION, Message
-from waypost.core.ports import Item, Key, Ports, Put
+from waypost.core.policy import SECOND
+from waypost.core.ports import AllOf, AtMost, Change, Item, Key, Ports, Present, Put
 from waypost.core.query import END_OF_TIME
 from waypost.core.source_filter import SourceFilter, fits
 
 ORDER = "order"
 #: How old the knowledge of open orders may be when an attempt has been claimed.
 KNOWN_FOR_MS = 1_000
+#: A turn at an order: who has one works on it alone, and a while longer than he may.
+TURN_MS = 20 * SECOND
+_TURN_ENDS_MS = TURN_MS + 10 * SECOND
 #: A shard's partition, by its number in the order's list, and the sort key in it that was looked at last.
 Reached = tuple[int, str]
 
@@ -49,6 +56,8 @@ class Order(Struct, frozen=True):
     last_minute: int
     #: How far each shard has been gone through.
     reached: Mapping[int, Reached] = {}
+    #: Until then somebody is at it.
+    turn_until_ms: int = 0
 
     @property
     def ref(self) -> str:
@@ -72,8 +81,18 @@ class Order(Struct, frozen=True):
                 "seen": self.seen_minute,
                 "last": self.last_minute,
                 "reached": stored(self.reached),
+                "turn": self.turn_until_ms,
             }
         )
+
+    def taken(self, now_ms: int) -> Change:
+        """The write by which somebody takes a turn, if nobody has one."""
+        free = AllOf((Present("at"), AtMost("turn", now_ms)))
+        return Change(self.key, set={"turn": now_ms + _TURN_ENDS_MS}, when=free)
+
+    def given_back(self, reached: Mapping[int, Reached]) -> Change:
+        """Whoever comes next goes on from there."""
+        return Change(self.key, set={"reached": stored(reached), "turn": 0}, when=Present("at"))
 
     @staticmethod
     def from_item(account: str, item: Item) -> Order:
@@ -84,6 +103,7 @@ class Order(Struct, frozen=True):
             seen_minute=item["seen"],
             last_minute=item["last"],
             reached={int(shard): (number, after) for shard, (number, after) in item["reached"].items()},
+            turn_until_ms=item["turn"],
         )
 
 
@@ -103,7 +123,7 @@ class OpenOrders:
         self._known: dict[str, tuple[int, Sequence[Selection]]] = {}
 
     async def cover(self, message: Message) -> bool:
-        """Whether an order covers a message that has just been claimed."""
+        """Whether an order covers a message that has just been claimed, or whose attempt has failed."""
         read_ms, orders = self._known.get(message.account, (0, None))
         if orders is None or self._ports.clock.monotonic_ms() - read_ms > KNOWN_FOR_MS:
             orders = await self.read(message.account)
@@ -124,7 +144,7 @@ class OpenOrders:
         return orders
 
     def forget(self, account: str) -> None:
-        """There is a new one."""
+        """What is known is no longer to be relied on."""
         self._known.pop(account, None)
 
 

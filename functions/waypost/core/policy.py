@@ -67,6 +67,18 @@ def body_too_large(policy: Policy) -> str:
     )
 
 
+def batch_json_limit(policy: Policy) -> int:
+    """Of a batch as JSON, in which a body may be twice as long, or longer where much of it is escaped."""
+    return 2 * policy.max_batch + 1_000_000
+
+
+def batch_json_too_large(policy: Policy) -> str:
+    return (
+        f"quota maxBatchSize exceeded, current limit: {batch_json_limit(policy)} (the JSON of a batch has more than so"
+        f" many bytes; send it in parts, or change the setting {policy.setting('max_batch')}, half of that)"
+    )
+
+
 def batch_too_large(policy: Policy) -> str:
     return (
         f"quota maxBatchSize exceeded, current limit: {policy.max_batch} (the bodies of a batch have more than so many"

@@ -10,7 +10,7 @@ from msgspec import Struct
 from waypost.core.accept import Acceptor, NotStored, Request
 from waypost.core.fresh import Fresh
 from waypost.core.message import VERSION, Message, State, digest
-from waypost.core.policy import Policy
+from waypost.core.policy import SECOND, Policy
 from waypost.core.ports import (
     Absent,
     AnyOf,
@@ -27,6 +27,10 @@ from waypost.core.reminder import Looked, Stopwatch
 from waypost.core.some_at_once import some_at_once
 
 T = TypeVar("T")
+
+
+#: Of many messages, none is begun after so long: a function has 29 s, and must still tell what became of them.
+_LONG_MS = 20 * SECOND
 
 
 class Accepted(Struct, frozen=True):
@@ -119,7 +123,7 @@ class Publisher:
 
     async def _tried(self, write: Callable[[], Awaitable[T]], watch: Stopwatch) -> T | NotStored:
         """Nothing more is begun when the whole has taken long."""
-        if watch.late(self._ports.clock.now_ms()):
+        if watch.took_ms() >= _LONG_MS or watch.late(self._ports.clock.now_ms()):
             return NotStored("the message store failed, try again: it takes too long")
         try:
             return await write()

@@ -11,9 +11,11 @@ import msgspec
 from waypost.core import limits
 from waypost.core.destination import split_control_keys
 from waypost.core.errors import BadRequest, shown
+from waypost.core.json_body import read_json
 
 #: In milliseconds, as all times; whatever lies beyond is as good.
 END_OF_TIME = 10**14
+_lists = msgspec.json.Decoder(dict[str, list[str]])
 _NUMBER = re.compile(rf"[0-9]{{1,{limits.NUMBER_DIGITS}}}")
 #: Whose values hold no comma, so that one may stand between several.
 _SPLIT = frozenset({"label", "topicName", "queueName", "scheduleId", "callerIp"})
@@ -90,12 +92,11 @@ class Query:
 
 
 def _ids_in(name: str, body: bytes) -> Sequence[str]:
-    try:
-        found = msgspec.json.decode(body, type=dict[str, list[str]])
-        if found.keys() != {name}:
-            raise msgspec.ValidationError(f"its keys are {', '.join(found) or 'none'}")
-    except (msgspec.DecodeError, UnicodeDecodeError) as wrong:
-        raise BadRequest(f'the body must be JSON like {{"{name}": ["..."]}}, or be left out ({wrong})') from None
+    expected = f'JSON like {{"{name}": ["..."]}}, or be left out'
+    found = read_json(body, _lists, expected)
+    if found.keys() != {name}:
+        keys = ", ".join(map(shown, found)) or "none"
+        raise BadRequest(f"the body must be {expected} (its keys are {keys})")
     return found[name]
 
 

@@ -46,8 +46,11 @@ class Stopwatch:
         self._wall_ms = now_ms
         self._start_ms = clock.monotonic_ms()
 
+    def took_ms(self) -> int:
+        return self._clock.monotonic_ms() - self._start_ms
+
     def late(self, now_ms: int) -> bool:
-        took = self._clock.monotonic_ms() - self._start_ms
+        took = self.took_ms()
         jumped = now_ms - self._wall_ms - took
         return took >= _TRUST_LOOK_MS or abs(jumped) >= _TRUST_LOOK_MS
 

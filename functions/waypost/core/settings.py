@@ -28,6 +28,7 @@ _BACKOFFS = ("exponential", "fixed")
 _OURS_BEGIN = "upstash-"
 _FORWARD = "upstash-forward-"
 _CALLBACK, _FAILURE_CALLBACK = "upstash-callback", "upstash-failure-callback"
+_REDACT_FIELDS = "upstash-redact-fields"
 _WORKFLOW = ("upstash-workflow-", "upstash-feature-set")
 #: Known settings that are not served: refused, never accepted and dropped.
 _NOT_SERVED = frozenset(
@@ -200,6 +201,8 @@ def headers_of_json(given: Iterable[tuple[str, str | Sequence[str] | None]]) -> 
     found = []
     for name, value in given:
         lower = name.lower()
+        if not _TOKEN.fullmatch(name):
+            raise BadRequest(f"{shown(name)} is no header name, use letters, digits and -")
         setting = _BEHIND.sub(_OURS_BEGIN, lower, count=1) in _ANY_MESSAGE | _PUBLISH_ALONE
         for text in (value,) if isinstance(value, str) else value or ():
             if _CONTROL.search(text):
@@ -213,8 +216,6 @@ def check_defaults(defaults: Sequence[tuple[str, str]], policy: Policy, guard: G
     for name, _ in defaults:
         if name in _NO_DEFAULTS:
             raise BadRequest(f"{canonical(name)} is nothing that all messages can have; leave it out")
-        if not _TOKEN.fullmatch(name):
-            raise BadRequest(f"{shown(name)} is no header name, use letters, digits and -")
     read_settings(defaults, (), account="", url="", body=b"", caller_ip="", policy=policy, guard=guard, now_ms=0)
 
 
@@ -222,12 +223,20 @@ def with_defaults(
     headers: Sequence[tuple[str, str]], query: Sequence[tuple[str, str]], defaults: Sequence[tuple[str, str]]
 ) -> list[tuple[str, str]]:
     """The headers, and of the defaults those that neither they nor the query's control keys take the place of, or
-    exclude."""
+    exclude. What the defaults hide stays hidden, and what is meant for one callback is told to no other."""
     own = [(name, value) for name, value in headers if value.strip() or not _is_ours(name)]
     given = {name.lower() for name, _ in own} | {name for name, value in query if value.strip() or not _is_ours(name)}
     for match in filter(None, map(_WAITS.fullmatch, tuple(given))):
         given.add(match[1] + ("backoff" if match[2] == "retry-delay" else "retry-delay"))
-    return own + [(name, value) for name, value in defaults if name not in given]
+    hidden = [value for name, value in query if name == _REDACT_FIELDS and value.strip()]
+    given.discard(_REDACT_FIELDS)
+    of_callbacks = tuple([f"{name}-" for name in (_CALLBACK, _FAILURE_CALLBACK) if name in given])
+    # A header wins over a query key, so what stands there goes along.
+    return [
+        *own,
+        *((_REDACT_FIELDS, value) for value in hidden),
+        *((name, value) for name, value in defaults if name not in given and not name.startswith(of_callbacks)),
+    ]
 
 
 def _is_ours(name: str) -> bool:

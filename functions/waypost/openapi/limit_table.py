@@ -93,6 +93,7 @@ def limits_of(policy: Policy) -> Sequence[Limit]:
         fixed("dead letters that one call looks at", f"{limits.LETTERS_LOOKED_AT:,}", "the page has a cursor"),
         fixed("a page of dead letters", _bytes(limits.LETTER_BYTES), "it has a cursor"),
         fixed("dead letters asked for by id, with bodies", _bytes(limits.LETTER_BYTES_WHOLE), "bodies are left out"),
+        fixed("all URL groups together, to be listed", _bytes(limits.GROUP_LIST_BYTES), "409"),
         fixed("messages cancelled by id at once (`messageIds`)", f"{limits.CANCEL_IDS:,}", "400"),
         fixed("events of a page of logs (`count`)", f"{limits.LOG_EVENTS:,}", "the page has a cursor"),
         fixed("messages that logs are asked for (`messageIds`)", f"{limits.LOG_IDS}", "400"),

@@ -223,7 +223,11 @@ deduplication id if none may come twice. A group has {limits.GROUP_ENDPOINTS:,} 
                 limits.ITEM // 1024
             } KB.""",
             [],
-            {200: _json("All groups.", "Groups"), **_errors()},
+            {
+                200: _json("All groups.", "Groups"),
+                **_errors(),
+                409: _json(f"They have more than {limits.GROUP_LIST_BYTES:,} bytes together.", "Error"),
+            },
         ),
         ("GET", "/v2/topics/{name}"): _operation(
             GROUPS, "getGroup", "Read a URL group", "", [name], {200: _json("The group.", "Group"), **_errors(404)}
