@@ -60,6 +60,7 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
                 "destination": described("A URL, the name of a URL group, or `api/llm`.", DESTINATION),
                 "headers": {
                     "type": ["object", "null"],
+                    "propertyNames": {"pattern": f"^{TOKEN}$"},
                     "additionalProperties": HEADER,
                     "description": "Those of a publish: settings, `Upstash-Forward-<Name>`, Content-Type.",
                 },
