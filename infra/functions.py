@@ -28,6 +28,10 @@ _DELIVER: _Statements = (
     # What carries out an order goes through what is unfinished.
     (_PAGES, ("m#*", "due#*", "*#orders")),
     ((*_ITEMS, *_DELETE), ("*#orders",)),
+    # What fires a schedule publishes.
+    (_ITEMS, ("*#dedup#*", "*#schedules")),
+    (_READ, ("*#groups",)),
+    (_MANY, ("due#*",)),
 )
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, _Statements] = {
@@ -36,6 +40,7 @@ _TABLE: Mapping[str, _Statements] = {
             (*_ITEMS, *_PAGES),
             ("m#*", "due#*", "*#dedup#*", "*#dlq#*", "*#groups", "*#keys", "*#log#*", "*#orders", "cursor"),
         ),
+        ((*_ITEMS, *_PAGES, *_DELETE), ("*#schedules",)),
         # A dead letter goes in one transaction with the message that comes in its place, whose keys may count for both.
         (_DELETE, ("m#*", "*#dlq#*", "*#groups", "*#orders")),
         (_MANY, ("m#*", "due#*")),
@@ -44,7 +49,7 @@ _TABLE: Mapping[str, _Statements] = {
     "deliver-slow": _DELIVER,
     "tick": (
         ((*_ITEMS, *_PAGES, *_MANY), ("m#*", "due#*", "*#log#*", "cursor")),
-        (_READ, ("*#orders",)),
+        (_READ, ("*#orders", "*#schedules")),
     ),
 }
 

@@ -90,11 +90,11 @@ def test_a_message_is_accepted_delivered_and_read(tmp_path: Path) -> None:
             for name in (
                 "Upstash-Flow-Control-Key",
                 "Upstash-Flow-Control-Value",
-                "Upstash-Cron",
-                "Upstash-Schedule-Id",
                 "Upstash-Queue-Name",
             )
         ),
+        ({"Upstash-Cron": "* * * * *"}, ["Upstash-Cron", "POST /v2/schedules/"]),
+        ({"Upstash-Schedule-Id": "s"}, ["Upstash-Schedule-Id", "POST /v2/schedules/"]),
     ],
 )
 def test_a_bad_or_unserved_setting_is_a_400_that_names_it_and_stores_nothing(
@@ -388,8 +388,20 @@ def test_tokens_keys_and_accounts_are_apart(tmp_path: Path) -> None:
         ("GET", "/v2/dlq/retry", 405, "use POST"),
         ("POST", "/v2/dlq/retry", 201, ""),
         ("GET", "/v2/queues", 404, "not served"),
-        ("POST", "/v2/schedules/https://example.com", 404, "not served"),
-        ("PATCH", "/v2/schedules/x/pause", 404, "not served"),
+        ("GET", "/v2/schedules", 200, ""),
+        ("POST", "/v2/schedules", 405, "use GET, HEAD"),
+        ("POST", "/v2/schedules/https://example.com", 400, "Upstash-Cron is missing"),
+        # A destination, although it ends like a route.
+        ("POST", "/v2/schedules/https://example.com/pause", 400, "Upstash-Cron is missing"),
+        ("POST", "/v2/schedules/https:/example.com/run", 400, "Upstash-Cron is missing"),
+        ("POST", "/v2/schedules/https:/pause", 400, "Upstash-Cron is missing"),
+        ("POST", "/v2/schedules/g", 404, "no URL group"),
+        ("POST", "/v2/schedules/", 400, "invalid destination url"),
+        ("PATCH", "/v2/schedules/x/pause", 404, 'schedule "x" not found'),
+        ("POST", "/v2/schedules/x/resume", 404, 'schedule "x" not found'),
+        ("POST", "/v2/schedules/x/run", 404, 'schedule "x" not found'),
+        ("PUT", "/v2/schedules/x", 405, "use DELETE, GET, HEAD, POST"),
+        ("GET", "/v2/schedules/x/pause", 405, "use PATCH, POST"),
         ("GET", "/v2/topics", 200, ""),
         ("POST", "/v2/topics", 405, "use GET"),
         ("POST", "/v2/topics/g", 405, "use DELETE, GET, HEAD, PATCH"),

@@ -12,6 +12,7 @@ _CORE_MAY = {
     "binascii",
     "collections",
     "contextlib",
+    "cronsim",
     "dataclasses",
     "datetime",
     "decimal",
@@ -32,6 +33,7 @@ _CORE_MAY = {
     "unicodedata",
     "urllib",
     "zlib",
+    "zoneinfo",  # what it reads is data
     "ast",
     "asyncio",  # `gather` alone: to ask for several things at once
     "waypost",

@@ -30,6 +30,7 @@ from waypost import on_aws, on_http, on_minute, on_queue
 from waypost.core import ids
 from waypost.core.ids import make_message_id, place_of
 from waypost.core.message import partition_of
+from waypost.core.schedule import errand_of
 from waypost.engines.system import SystemClock
 
 TOKEN = "a-token-of-this-test"
@@ -654,3 +655,75 @@ def test_bodies_of_a_batch_are_bounded_by_what_a_function_is_handed(world: World
     assert answer["statusCode"] == 413
     assert "current limit: 4000000 " in answer["body"]
     emptied(world)
+
+
+def test_a_schedule_rings_for_its_second_and_fires_once(world: World, sink: SinkProcess) -> None:
+    """Whoever makes it rings, and so does the tick."""
+    place = sink.place("ok")
+    rung: list[tuple[int, int]] = []
+
+    def note(params: dict[str, Any], **_: object) -> None:
+        rung.extend(
+            (now_ms(), entry["DelaySeconds"]) for entry in params["Entries"] if "schedule" in entry["MessageBody"]
+        )
+
+    events = on_aws.function().ports.doorbell._client.meta.events  # type: ignore[attr-defined]
+    events.register("provide-client-params.sqs.SendMessageBatch", note)
+    emptied(world)
+    name, errand = "each-minute", errand_of("each-minute")
+    made = call(
+        *("POST", f"/v2/schedules/{place.url}", KILOBYTE),
+        **{"upstash-cron": "* * * * *", "upstash-schedule-id": name, "content-type": "text/plain"},
+    )
+    assert made["statusCode"] == 201, made
+    assert world.counted().calls == ["GetItem", "PutItem", "PutItem", "SendMessageBatch"]
+    within_the_second(rung.pop(), json.loads(call("GET", f"/v2/schedules/{name}")["body"])["nextScheduleTime"])
+
+    # As if a hundred seconds were left, and its reminder were the one that it has always had.
+    table = world.tables.Table(world.environment["WAYPOST_TABLE"])
+    due_ms = now_ms() + 100_000
+    change_next(world, errand, due_ms)
+    ref = f"main#{errand}"
+    for one in table.scan(ConsistentRead=True)["Items"]:
+        if one.get("ref") == ref:
+            table.delete_item(Key={"pk": one["pk"], "sk": one["sk"]})
+    table.put_item(Item={"pk": "due#0", "sk": f"{due_ms:015d}#{ref}", "v": 1, "ref": ref, "at": due_ms})
+    tick(world)
+    within_the_second(rung.pop(), due_ms)
+    assert rung == []
+
+    # A minute that has just begun.
+    change_next(world, errand, now_ms() // 60_000 * 60_000)
+    bells = [{"messageId": str(number), "body": ref} for number in range(2)]
+    world.counted()
+    assert on_queue.handler({"Records": bells}, Context()) == {"batchItemFailures": []}
+    [(_, delay_s)] = rung
+    assert delay_s <= 60
+    deliver(world)
+    [message_id] = arrived(place, 1)
+    shape = json.loads(call("GET", f"/v2/schedules/{name}")["body"])
+    assert shape["lastScheduleStates"] == {message_id: "SUCCESS"}
+    assert call("DELETE", f"/v2/schedules/{name}")["statusCode"] == 200
+    events.unregister("provide-client-params.sqs.SendMessageBatch", note)
+    emptied(world)
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def within_the_second(bell: tuple[int, int], due_ms: int) -> None:
+    """A bell of whole seconds comes when it is due, or less than a second later: reckoned from when it was handed over,
+    which is a little after it was reckoned."""
+    rung_ms, delay_s = bell
+    assert due_ms <= rung_ms + delay_s * 1_000
+    assert delay_s - 1 <= (due_ms - rung_ms) / 1_000 + 1
+
+
+def change_next(world: World, errand: str, ms: int) -> None:
+    world.tables.Table(world.environment["WAYPOST_TABLE"]).update_item(
+        Key={"pk": "main#schedules", "sk": errand},
+        UpdateExpression="SET #n = :n",
+        ExpressionAttributeNames={"#n": "next"},
+        ExpressionAttributeValues={":n": ms},
+    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support import NOW_MS, TWO, Desk, with_desk
 from waypost.core.policy import DAY, HOUR, MINUTE
-from waypost.core.ports import Answer, Bell
+from waypost.core.ports import Answer, Bell, Change, Write
 
 FAILED = Answer(500, (), b"")
 
@@ -132,5 +133,30 @@ def test_an_early_bell_of_what_nobody_made_due_waits(tmp_path: Path) -> None:
         await desk.deliver()
         assert desk.clock.ms == NOW_MS + HOUR
         assert len(desk.sender.sent) == 1
+
+    with_desk(tmp_path, test)
+
+
+def test_a_tick_between_the_reminder_and_the_write_takes_the_reminder_away_from_nobody(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        message_id = await desk.publish({"Upstash-Delay": "10d"})
+        desk.clock.ms += 10 * MINUTE
+        await desk.service.look.tick()
+        write = desk.table.write
+
+        async def with_a_tick_before(one: Write, **how: Any) -> Any:
+            if isinstance(one, Change):
+                await desk.service.look.tick()
+            return await write(one, **how)
+
+        desk.table.write = with_a_tick_before  # type: ignore[method-assign]
+        await retry(desk, message_id)
+        desk.table.write = write  # type: ignore[method-assign]
+        # Its bell is lost.
+        desk.rung.bells.clear()
+        desk.clock.ms += 3 * MINUTE
+        await desk.service.look.tick()
+        await desk.deliver()
+        assert (await desk.seen(message_id))["state"] == "DELIVERED"
 
     with_desk(tmp_path, test)

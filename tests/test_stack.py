@@ -29,7 +29,17 @@ _READ = ["s3:GetObject", "s3:ListBucket"]
 _TABLE, _BUCKET, _BLOBS = "TableItems4E2090AD", "BlobsBucket1038ED5D", "BlobsBucket1038ED5D/*"
 #: Wildcards in the resources of functions' roles, each with its reason. There may be three.
 _WILDCARDS = {_BLOBS: "an object's name is drawn when it is written; AWS has no other way to name all of one bucket"}
-_DELIVER = [*_ITEMS, *_PAGES, "dynamodb:DeleteItem", *_LOGS, *_READ, *_HEAR, "s3:PutObject", "sqs:SendMessage"]
+_DELIVER = [
+    *_ITEMS,
+    *_PAGES,
+    "dynamodb:BatchWriteItem",
+    "dynamodb:DeleteItem",
+    *_LOGS,
+    *_READ,
+    *_HEAR,
+    "s3:PutObject",
+    "sqs:SendMessage",
+]
 #: All that each role may do.
 _MAY = {
     "api": [
@@ -53,27 +63,28 @@ _MAY = {
 
 _ALL = ["m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"]
 _OF_DELIVER = {
-    "GetItem": [*_ALL, "*#orders"],
-    "PutItem": [*_ALL, "*#orders"],
-    "UpdateItem": [*_ALL, "*#orders"],
+    "GetItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules", "*#groups"],
+    "PutItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules"],
+    "UpdateItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules"],
     "Query": ["m#*", "due#*", "*#orders"],
     "BatchGetItem": ["m#*", "due#*", "*#orders"],
+    "BatchWriteItem": ["due#*"],
     "DeleteItem": ["*#orders"],
 }
-_OF_API = [*_ALL, "*#dedup#*", "*#groups", "*#orders"]
+_OF_API = [*_ALL, "*#dedup#*", "*#groups", "*#orders", "*#schedules"]
 _OF_TICK = ["m#*", "due#*", "*#log#*", "cursor"]
 #: By function and what it does: the partitions of the table that it may do it to.
 _PARTITIONS = {
     "api": {
         **dict.fromkeys(("GetItem", "PutItem", "UpdateItem", "Query", "BatchGetItem"), _OF_API),
-        "DeleteItem": ["m#*", "*#dlq#*", "*#groups", "*#orders"],
+        "DeleteItem": ["m#*", "*#dlq#*", "*#groups", "*#orders", "*#schedules"],
         "BatchWriteItem": ["m#*", "due#*"],
     },
     "deliver": _OF_DELIVER,
     "deliver-slow": _OF_DELIVER,
     "tick": {
         **dict.fromkeys(("PutItem", "UpdateItem", "Query", "BatchGetItem", "BatchWriteItem"), _OF_TICK),
-        "GetItem": [*_OF_TICK, "*#orders"],
+        "GetItem": [*_OF_TICK, "*#orders", "*#schedules"],
     },
 }
 

@@ -18,6 +18,7 @@ from waypost.core.cancel_request import read_cancel
 from waypost.core.dead_letters import DeadLetters
 from waypost.core.destination import is_group_name, read_destination, split_control_keys
 from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch, Unauthorized, shown
+from waypost.core.firing import Firer
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
 from waypost.core.llm import Llm
@@ -25,10 +26,12 @@ from waypost.core.messages import Messages
 from waypost.core.policy import Policy, body_too_large
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
+from waypost.core.schedules import Schedules
 from waypost.core.settings import read_settings
 from waypost.group_routes import GroupRoutes
 from waypost.letter_routes import LetterRoutes
 from waypost.logs import Logs
+from waypost.schedule_routes import ScheduleRoutes
 from waypost.shapes import message_shape, outcome_shape
 
 _log = logging.getLogger("waypost.api")
@@ -69,6 +72,9 @@ class Api:
         guard: Guard,
         llm: Llm,
         publisher: Publisher,
+        groups: Groups,
+        schedules: Schedules,
+        firer: Firer,
         messages: Messages,
         canceller: Canceller,
         dead_letters: DeadLetters,
@@ -81,9 +87,9 @@ class Api:
         self._messages = messages
         self._canceller = canceller
         self.letters = LetterRoutes(ports, policy, dead_letters, guard)
-        groups = Groups(ports)
         self.groups = GroupRoutes(policy, groups, guard)
         self.batches = BatchRoutes(ports, policy, publisher, groups, guard, llm)
+        self.schedules = ScheduleRoutes(ports, policy, schedules, firer, groups, guard, llm)
         self._logs = Logs(ports, policy, self._messages)
         self._keys = keys
         self._guard = guard
@@ -245,8 +251,16 @@ class _NotAllowed(Exception):
         self.allow = allow
 
 
-def _route(method: str, template: str, handle: _Handler, *, open: bool = False) -> Route:  # noqa: A002 - the field's name
-    pattern = re.sub(r"\{(\w+)\}", lambda named: f"(?P<{named[1]}>{_PARTS.get(named[1], '[^/]+')})", template)
+def _route(
+    method: str,
+    template: str,
+    handle: _Handler,
+    *,
+    open: bool = False,  # noqa: A002 - the field's name
+    part: str = "[^/]+",
+) -> Route:
+    """`part`: what stands in braces, unless it is a destination."""
+    pattern = re.sub(r"\{(\w+)\}", lambda named: f"(?P<{named[1]}>{_PARTS.get(named[1], part)})", template)
     return Route(method, template, re.compile(pattern, re.DOTALL), handle, open)
 
 
@@ -258,13 +272,20 @@ def _of_groups(handle: Callable[[GroupRoutes, Call, str, Any], Awaitable[Reply]]
     return lambda api, call, account, match: handle(api.groups, call, account, match)
 
 
+def _of_schedules(handle: Callable[[ScheduleRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
+    return lambda api, call, account, match: handle(api.schedules, call, account, match)
+
+
 def _not_served(methods: str, pattern: str, instead: str = "it is not served by this version") -> list[Route]:
     compiled = re.compile(pattern, re.DOTALL)
     return [Route(method, "", compiled, None, instead=instead) for method in methods.split()]
 
 
+_ALL_THAT_FOLLOWS = ".*"
+#: A destination may end in what follows an id.
+_NO_URL = "[^/:]+"
 #: Of what stands in a template's braces: what is no segment.
-_PARTS = {"destination": ".*"}
+_PARTS = {"destination": _ALL_THAT_FOLLOWS}
 #: A base URL that ends in a route, so that the SDK's own route follows it.
 _DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm/v1)/", re.IGNORECASE)
 
@@ -292,6 +313,21 @@ ROUTES: Sequence[Route] = [
     _route("DELETE", "/v2/topics/{name}", _of_groups(GroupRoutes.delete)),
     _route("POST", "/v2/topics/{name}/endpoints", _of_groups(GroupRoutes.upsert)),
     _route("DELETE", "/v2/topics/{name}/endpoints", _of_groups(GroupRoutes.remove)),
+    _route("GET", "/v2/schedules", _of_schedules(ScheduleRoutes.list_all)),
+    _route("GET", "/v2/schedules/{schedule}", _of_schedules(ScheduleRoutes.get)),
+    _route("DELETE", "/v2/schedules/{schedule}", _of_schedules(ScheduleRoutes.delete)),
+    *(
+        _route(method, f"/v2/schedules/{{schedule}}/{what}", _of_schedules(handle), part=_NO_URL)
+        for method, what, handle in (
+            ("PATCH", "pause", ScheduleRoutes.pause),
+            ("POST", "pause", ScheduleRoutes.pause),
+            ("PATCH", "resume", ScheduleRoutes.resume),
+            ("POST", "resume", ScheduleRoutes.resume),
+            ("POST", "run", ScheduleRoutes.run),
+        )
+    ),
+    # One name for what stands there: to the API's description both are one path.
+    _route("POST", "/v2/schedules/{schedule}", _of_schedules(ScheduleRoutes.create), part=_ALL_THAT_FOLLOWS),
     _route("GET", "/v2/keys", Api.get_keys),
     _route("POST", "/v2/keys/rotate", Api.rotate_keys),
     _route("GET", "/healthz", Api.health, open=True),
@@ -299,7 +335,6 @@ ROUTES: Sequence[Route] = [
     _route("GET", "/docs", Api.get_page, open=True),
     *_not_served("POST", r"/v2/enqueue/.+"),
     *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
-    *_not_served("GET POST PUT PATCH DELETE", r"/v2/schedules(/.+)?"),
     *_not_served("GET POST", r"/v2/flowControl(/.+)?"),
     *_not_served("GET", r"/v2/globalParallelism"),
     *_not_served("GET POST DELETE PUT PATCH", r"/v2/(workflows|trigger|wait|notify|waiters)(/.*)?"),

@@ -60,7 +60,8 @@ async def _deliver(here: Function, ref: str, left_ms: Any, settled: Counter[str]
     again = Bell(ref, AGAIN_MS)
     try:
         if errand := here.service.errands.of(parse_ref(ref)[1]):
-            await errand.run(*parse_ref(ref))
+            if note := await errand.run(*parse_ref(ref)):
+                here.log.warning("errand", extra={"ref": ref, "reason": note})
             return True
         message = await here.service.deliverer.find(ref)
         if message is None:

@@ -13,6 +13,7 @@ from waypost.core.event import Event, Failure
 from waypost.core.groups import Group
 from waypost.core.message import Message, Phase, State
 from waypost.core.publish import Accepted
+from waypost.core.schedule import Schedule
 from waypost.core.terms import Callback, Terms, hidden
 
 
@@ -118,18 +119,49 @@ def _shown_failure(failure: Failure) -> dict[str, Any]:
 
 def described(message: Message, body: bytes | None) -> dict[str, Any]:
     """What was accepted. `body` is None where it is not to be shown."""
-    terms = message.terms
-    shape: dict[str, Any] = {
+    return {
         "messageId": message.id,
         "url": message.url,
-        "method": terms.method,
-        "maxRetries": terms.retries,
+        "maxRetries": message.terms.retries,
         "notBefore": message.due_ms,
         "createdAt": message.created_ms,
-        "header": shown_headers(terms.headers, terms.redacted),
         "callerIP": message.caller_ip,
-        "timeout": terms.timeout_ms,
         **named_via(message.via),
+        **_terms_shape(message.terms, body),
+    }
+
+
+def schedule_shape(schedule: Schedule, body: bytes | None, states: Mapping[str, str]) -> dict[str, Any]:
+    """`states`: of messages, by their ids. `body` is None where it is left out, or gone."""
+    last = schedule.last
+    shape: dict[str, Any] = {
+        "scheduleId": schedule.id,
+        "destination": schedule.destination,
+        "cron": schedule.cron,
+        "createdAt": schedule.created_ms,
+        "isPaused": schedule.paused,
+        "callerIP": schedule.caller_ip,
+        "retries": schedule.terms.retries,
+        **_terms_shape(schedule.terms, body),
+    }
+    if schedule.delay_ms:
+        shape["delay"] = schedule.delay_ms // 1000
+    if not schedule.paused:
+        shape["nextScheduleTime"] = schedule.next_ms
+    if last:
+        shape["lastScheduleTime"] = last.at_ms
+        shape["lastScheduleStates"] = {one: states[one] for one in last.message_ids if one in states}
+        if last.error:
+            shape["error"] = last.error
+    return shape
+
+
+def _terms_shape(terms: Terms, body: bytes | None) -> dict[str, Any]:
+    """On which terms a message or a schedule was accepted. `body` is None where it is not to be shown."""
+    shape: dict[str, Any] = {
+        "method": terms.method,
+        "header": shown_headers(terms.headers, terms.redacted),
+        "timeout": terms.timeout_ms,
     }
     if body is not None:
         shape |= shown_body("body", "bodyBase64", body, terms.redacted)

@@ -16,7 +16,9 @@ from waypost.core.destination import check_endpoint
 from waypost.core.duration import parse_duration
 from waypost.core.errands import Errands
 from waypost.core.errors import BadRequest
+from waypost.core.firing import Firer
 from waypost.core.fresh import Fresh
+from waypost.core.groups import Groups
 from waypost.core.guard import Guard
 from waypost.core.llm import NO_LLM, Llm, completions_url
 from waypost.core.log import Log
@@ -27,6 +29,8 @@ from waypost.core.policy import Policy
 from waypost.core.ports import Ports
 from waypost.core.publish import Publisher
 from waypost.core.reminder import Looked
+from waypost.core.schedule import SCHEDULE
+from waypost.core.schedules import Schedules
 
 
 class SettingError(Exception):
@@ -52,7 +56,10 @@ def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard, llm: Ll
     acceptor = Acceptor(ports, policy, looked, log)
     messages = Messages(ports, policy, log)
     canceller = Canceller(ports, policy, messages, orders, log)
-    errands = Errands({ORDER: canceller})
+    publisher = Publisher(ports, policy, looked, fresh, acceptor)
+    groups, schedules = Groups(ports), Schedules(ports, policy)
+    firer = Firer(ports, schedules, publisher, groups, guard, llm)
+    errands = Errands({ORDER: canceller, SCHEDULE: firer})
     return Service(
         api=Api(
             ports,
@@ -60,7 +67,10 @@ def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard, llm: Ll
             tokens,
             guard,
             llm,
-            Publisher(ports, policy, looked, fresh, acceptor),
+            publisher,
+            groups,
+            schedules,
+            firer,
             messages,
             canceller,
             DeadLetters(ports, policy, acceptor),

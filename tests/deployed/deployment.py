@@ -25,6 +25,7 @@ class Deployment(Client):
     logs_within_s = 5
     many = 1_000
     delivers_a_second = 20
+    fires_within_s = 10
 
     def __init__(
         self, emulator: Emulator, folder: Path, settings: dict[str, str] | None = None, llm_key: str = ""
@@ -37,6 +38,8 @@ class Deployment(Client):
         #: The emulator's port, where the HTTP API is reached by its host name.
         self.gateway = emulator.port
         self._folder = folder
+        #: What is deployed.
+        self.source = ROOT
         self._settings = LOOPBACK if settings is None else settings
         self.cdk("bootstrap", f"aws://{ACCOUNT}/{REGION}")
         self.deploy()
@@ -69,7 +72,7 @@ class Deployment(Client):
                 *("-c", "bundle_for=host", "-c", f"settings={json.dumps(self._settings)}"),
                 *("-c", f"llm_key_secret={self._llm_key_secret}"),
             ],
-            cwd=ROOT,
+            cwd=self.source,
             env={
                 **self._emulator.environment(),
                 "JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION": "20",

@@ -94,4 +94,6 @@ def long_waits(request: pytest.FixtureRequest, _straight_to_the_server: None) ->
     slow_answer = client.message.publish_json(url=slow.url, body={}, timeout="90s", retries=0)
     assert isinstance(retried_answer, PublishResponse)
     assert isinstance(slow_answer, PublishResponse)
-    return LongWaits(retried, retried_answer.message_id, slow, slow_answer.message_id)
+    scheduled = sink.place("ok")
+    schedule_id = client.schedule.create(destination=scheduled.url, cron="* * * * *", body="each minute")
+    return LongWaits(retried, retried_answer.message_id, slow, slow_answer.message_id, scheduled, schedule_id)

@@ -112,6 +112,8 @@ class Client:
     many = 100_000
     #: How many messages it delivers in a second at least.
     delivers_a_second = 500
+    #: How late a schedule may fire.
+    fires_within_s = 1
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -274,12 +276,14 @@ class SinkProcess:
 
 
 class LongWaits(NamedTuple):
-    """Messages that nobody waits for yet."""
+    """Messages that nobody waits for yet, and a schedule that fires in the next minute."""
 
     retried: Place
     retried_id: str
     slow: Place
     slow_id: str
+    scheduled: Place
+    schedule_id: str
 
 
 @contextmanager

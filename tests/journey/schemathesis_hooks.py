@@ -38,6 +38,15 @@ schemathesis.openapi.format(
     "waypost-seconds",
     st.one_of(st.integers(0, 10**6), st.integers(-60, 60).map(lambda s: int(time.time()) + s)).map(str),
 )
+_field = st.sampled_from(["*", "*/2", "1", "1-5", "2,3", "1-6/2"])
+_fields = st.lists(_field, min_size=5, max_size=5).map(" ".join)
+schemathesis.openapi.format(
+    "waypost-cron",
+    st.tuples(
+        st.sampled_from(["", "CRON_TZ=Europe/Berlin ", "CRON_TZ=Australia/Lord_Howe "]),
+        st.one_of(_fields, st.sampled_from(["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly"])),
+    ).map("".join),
+)
 _terms = st.recursive(
     st.one_of(st.just("retried"), st.integers(0, 10**6).map(str), st.floats(0, 10**6).map(lambda x: f"{x:.3f}")),
     lambda inner: st.one_of(

@@ -16,7 +16,7 @@ from typing import Any
 import jwt
 
 from simulator.cloud import Cloud
-from simulator.world import CRASHES, HARMLESS, Machine, World
+from simulator.world import CRASHES, EPOCH_MS, HARMLESS, Arrival, Machine, World
 from waypost.call import Reply
 
 #: One machine that dies whole; processes that die one by one; functions, with AWS's faults.
@@ -31,6 +31,10 @@ _WAITS_MS = (10_000, 30_000, 60_000, 120_000, 240_000)
 _ATTEMPT_MS = 250
 #: A reminder is visited by the next tick, with this to spare.
 _LATE_MS = 5_000
+#: When schedules fire here: further apart than anybody is held up.
+_CRON, _APART_MS = "*/5 * * * *", 300_000
+#: A bell of whole seconds, and others of its batch.
+_PUNCTUAL_MS = 3_500
 #: The look comes two minutes after the end of the minute in which a message was accepted, with the next tick.
 _LOOK_MS = 185_000
 
@@ -88,13 +92,29 @@ class Revived:
 
 
 @dataclass
+class Changed:
+    """What a client did to a schedule, until it was answered. `tag`: that of its messages from then on; empty: it
+    fires none."""
+
+    name: str
+    tag: str
+    asked_ms: int
+    answered_ms: int = 0
+
+
+@dataclass
 class History:
     world: World
     told: list[Told] = field(default_factory=list)
     cancelled: list[Cancelled] = field(default_factory=list)
     ordered: list[Ordered] = field(default_factory=list)
     revived: list[Revived] = field(default_factory=list)
+    changed: list[Changed] = field(default_factory=list)
+    #: By the message of a schedule that arrived: when it was accepted.
+    created: dict[str, int] = field(default_factory=dict)
     final: dict[str, str] = field(default_factory=dict)
+    #: Of the world's monotonic clock.
+    start_ms: int = 0
     wrong: list[str] = field(default_factory=list)
     signed_with: str = ""
 
@@ -137,6 +157,35 @@ class History:
             self._refused("publish to a group", reply)
             return False
         return self._accepted(asked, [spec] * len(reply.content), reply.content)
+
+    async def schedule(self, name: str, tag: str, to: str = _IN) -> None:
+        """Makes a schedule, or replaces it."""
+        headers = {"Upstash-Cron": _CRON, "Upstash-Schedule-Id": name}
+        await self._change(name, tag, "POST", to, headers, _body(Spec(tag)))
+
+    async def pause(self, name: str) -> None:
+        await self._change(name, "", "PATCH", f"{name}/pause")
+
+    async def resume(self, name: str, tag: str) -> None:
+        await self._change(name, tag, "PATCH", f"{name}/resume")
+
+    async def unschedule(self, name: str) -> None:
+        await self._change(name, "", "DELETE", name)
+
+    async def _change(self, name: str, tag: str, method: str, path: str, *what: Any) -> None:
+        """By a client that asks until it is answered."""
+        changed = Changed(name, tag, self.world.clock.monotonic_ms())
+        self.changed.append(changed)
+        tries = 0
+        while True:
+            tries += 1
+            reply = await self.world.ask(method, f"/v2/schedules/{path}", *what)
+            # Whoever deletes again finds nothing there.
+            if reply and (reply.status < 300 or (method == "DELETE" and tries > 1 and reply.status == 404)):
+                changed.answered_ms = self.world.clock.monotonic_ms()
+                return
+            self._refused(f"{method} of a schedule", reply)
+            await asyncio.sleep(1)
 
     def _accepted(self, asked_ms: int, specs: Sequence[Spec], answers: Sequence[dict[str, Any]]) -> bool:
         """Each message that an answer names is owed."""
@@ -234,6 +283,12 @@ class History:
             letter = await self.world.ask("GET", f"/v2/dlq/{dlq_id}") if dlq_id else None
             if letter and letter.status != 200:
                 self.wrong.append(f"{arrival.about} was told of the dead letter {dlq_id}, which is none")
+        for message_id in {a.message_id for a in self.world.arrivals if scheduled_by(a)}:
+            reply = await self.world.ask("GET", f"/v2/messages/{message_id}")
+            if reply is None or reply.status != 200:
+                self.wrong.append(f"{message_id} arrived and can't be read: {reply}")
+            else:
+                self.created[message_id] = reply.content["createdAt"] - EPOCH_MS
         reply = await self.world.ask("GET", "/v2/keys")
         self.signed_with = reply.content["current"] if reply else ""
 
@@ -251,6 +306,9 @@ class History:
         for revived in self.revived:
             wrong += self._check_revived(revived)
         wrong += self._check_lateness()
+        if not stepped:
+            for name in sorted({one.name for one in self.changed}):
+                wrong += self._check_schedule(name)
         wrong += self._check_cancels(crashes, stepped)
         for ordered in self.ordered:
             wrong += self._check_ordered(ordered, crashes, stepped)
@@ -346,6 +404,50 @@ class History:
                 wrong.append(f"deduplication id {name} was new twice")
         return wrong
 
+    def _check_schedule(self, name: str) -> list[str]:
+        """Each occurrence makes one message to each endpoint, of the definition that stands then; none while there is
+        none. One that ticks have missed may be skipped, and comes late."""
+        changes = [one for one in self.changed if one.name == name]
+        mine = [a for a in self.world.arrivals if scheduled_by(a) == name]
+        urls = {a.request.url for a in mine} or {_IN}
+        struck = [fault for _, fault in self.world.injected.elements()]
+        missing_s = self.world.ticks.missing_s
+        ticks_from_ms = self.start_ms + int(missing_s[1] * 1000)
+        last_ms = changes[-1].asked_ms
+        wrong = []
+        first = (changes[0].asked_ms + EPOCH_MS) // _APART_MS
+        for number in range(first, (last_ms + EPOCH_MS) // _APART_MS + 1):
+            at_ms = number * _APART_MS - EPOCH_MS
+            until_ms = at_ms + _APART_MS
+            allowed = {""} if at_ms < changes[0].answered_ms else set()
+            for index, one in enumerate(changes):
+                followed = [other.answered_ms for other in changes[index + 1 : index + 2]]
+                if one.asked_ms < until_ms and all(answered_ms >= at_ms for answered_ms in followed):
+                    allowed.add(one.tag)
+            whole = until_ms < last_ms and (not any(missing_s) or until_ms > ticks_from_ms + 60_000)
+            for url in urls:
+                made = {
+                    a.message_id: a
+                    for a in mine
+                    if a.request.url == url and at_ms <= self.created[a.message_id] < until_ms
+                }
+                words = f"{name}, {(at_ms - self.start_ms) // 1000} s: "
+                if len(made) > 1:
+                    wrong.append(f"{words}{len(made)} messages {sorted(made)}")
+                if not made and whole and "" not in allowed:
+                    wrong.append(f"{words}no message")
+                for message_id, arrival in made.items():
+                    late_ms = self.created[message_id] - at_ms
+                    if arrival.tag not in allowed:
+                        wrong.append(f"{words}{arrival.tag or 'nothing'} was fired, and {sorted(allowed)} was allowed")
+                    if not struck and not any(missing_s) and late_ms > _PUNCTUAL_MS:
+                        wrong.append(f"{words}{late_ms} ms late")
+                    if len(struck) == 1 and HARMLESS.issuperset(struck) and not any(missing_s):
+                        most_ms = int(self.world.ticks.apart_s * 1000) + _LATE_MS
+                        if late_ms > most_ms:
+                            wrong.append(f"{words}{late_ms} ms late")
+        return wrong
+
     def _check_cancels(self, crashes: int, stepped: bool) -> list[str]:
         wrong = []
         for cancel in self.cancelled:
@@ -409,6 +511,11 @@ def _body(spec: Spec) -> bytes:
     return json.dumps({"tag": spec.tag, "fails": spec.fails, "pad": pad}).encode()
 
 
+def scheduled_by(arrival: Arrival) -> str:
+    """The schedule that made the message; empty: none."""
+    return dict(arrival.request.headers).get("Upstash-Schedule-Id", "")
+
+
 Script = Callable[[History], Awaitable[None]]
 
 
@@ -419,6 +526,7 @@ def run(seed: int, script: Script, *, mode: str, plan: dict[int, str] | None = N
 
     async def main() -> None:
         await world.start()
+        history.start_ms = world.clock.monotonic_ms()
         await script(history)
         await history.settle()
 

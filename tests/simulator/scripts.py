@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from simulator.cloud import HOUR_S
 from simulator.history import MODES, History, Script, Spec
 from simulator.world import Ticks
+from waypost.core.schedule import errand_of
 
 
 async def together(*work: Awaitable[object]) -> None:
@@ -288,6 +289,69 @@ async def ordered_off(history: History) -> None:
     await asyncio.sleep(40)
 
 
+#: Histories begin with an occurrence of what fires each five minutes, less what it took to start.
+_FIRST_S = 300
+
+
+async def scheduled(history: History) -> None:
+    """Two firings, and time for whoever is held up."""
+    await history.schedule("s", "a")
+    await asyncio.sleep(3 * _FIRST_S - 5)
+    await history.unschedule("s")
+
+
+async def scheduled_to_a_group(history: History) -> None:
+    await history.make_group("g", 2)
+    await history.schedule("s", "a", "g")
+    await asyncio.sleep(2 * _FIRST_S - 5)
+    await history.unschedule("s")
+
+
+async def schedules_changed_as_they_fire(history: History) -> None:
+    """Half a second before, while bells that came early wait for the time, and in the same moment."""
+    names = ("edited", "paused", "deleted")
+    await together(*(history.schedule(name, "a") for name in names))
+    await at(history, _FIRST_S - 0.95)
+    for name in names:
+        history.world.bell_rings(f"acct#{errand_of(name)}", history.world.epoch)
+    await at(history, _FIRST_S - 0.5)
+    await history.schedule("edited", "b")
+    await at(history, _FIRST_S)
+    await together(history.schedule("edited", "c"), history.pause("paused"), history.unschedule("deleted"))
+    await at(history, 2 * _FIRST_S - 0.5)
+    await together(history.schedule("edited", "d"), history.resume("paused", "a"), history.schedule("deleted", "e"))
+    await at(history, 3 * _FIRST_S - 5)
+    await together(*(history.unschedule(name) for name in names))
+
+
+async def resumed_as_the_tick_looks(history: History) -> None:
+    """The reminder from before the pause is about to be looked at."""
+    await history.schedule("s", "a")
+    await history.pause("s")
+    for second in (179, 239, 299):
+        await at(history, second + 0.99)
+        await history.resume("s", "a")
+        await history.pause("s")
+    await history.resume("s", "a")
+    await at(history, 3 * _FIRST_S - 5)
+    await history.unschedule("s")
+
+
+async def an_outage_over_schedules(history: History) -> None:
+    """No tick, and no bell: when both are back, the most recent occurrence comes, and then those that follow."""
+    history.world.ticks = Ticks(missing_s=(100, HOUR_S / 2))
+    history.world.arm("Schedules.ring doorbell", "bells_lost")
+    await history.schedule("s", "a")
+    await at(history, HOUR_S / 2 + 2 * _FIRST_S - 5)
+    await history.unschedule("s")
+
+
+async def at(history: History, second: float) -> None:
+    """Waits for that second of the history, by its wall clock's even minutes."""
+    begun = history.start_ms // 1000
+    await asyncio.sleep(max(0, begun + second - history.world.loop.time()))
+
+
 def _named(*scripts: Script) -> dict[str, Script]:
     return {script.__name__: script for script in scripts}
 
@@ -332,6 +396,11 @@ _ALL = _named(
     all_cancelled_at_work,
     all_cancelled_long_after,
     ordered_off,
+    scheduled,
+    scheduled_to_a_group,
+    schedules_changed_as_they_fire,
+    resumed_as_the_tick_looks,
+    an_outage_over_schedules,
 )
 #: By mode.
 SCRIPTS: dict[str, dict[str, Script]] = {"machine": _ALL, "fleet": _ALL, "cloud": _ALL | _CLOUD}

@@ -10,12 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from simulator.enumeration import histories
-from waypost.core import accept, cancel, dead_letters, deliver, look, order, publish
+from waypost.core import accept, cancel, dead_letters, deliver, firing, look, order, publish, schedules
+from waypost.core.cron import read_cron
 from waypost.core.cursor import move_cursor
 from waypost.core.deliver import Attempt, Deliverer
 from waypost.core.look import Look
 from waypost.core.message import Message
-from waypost.core.ports import Busy, Delete, Key, Present, Put, Unavailable
+from waypost.core.ports import Busy, ConditionFailed, Delete, Key, Present, Put, Unavailable
 from waypost.engines.embedded.table import EmbeddedTable
 
 MODES = pytest.mark.parametrize("mode", ["fleet", "cloud"])
@@ -176,3 +177,64 @@ def test_an_order_that_does_not_go_through_reminders(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(cancel.Canceller, "_of_reminders", none)
     assert objections(mode, "all_cancelled_long_after")
+
+
+@MODES
+def test_a_schedule_that_is_fired_without_a_name_for_its_occurrence(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    publish_it = firing.Firer.publish
+
+    async def nameless(self: firing.Firer, schedule: Any, *, dedup: str = "") -> Any:
+        return await publish_it(self, schedule)
+
+    monkeypatch.setattr(firing.Firer, "publish", nameless)
+    assert objections(mode, "scheduled")
+
+
+@MODES
+def test_a_schedule_that_moves_on_before_it_publishes(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    async def first(self: firing.Firer, schedule: Any, now: int) -> None:
+        occurrence = read_cron(schedule.cron).latest(schedule.next_ms, now)
+        moved = replace(schedule, next_ms=schedules.next_after(schedule.cron, occurrence))
+        with contextlib.suppress(ConditionFailed):
+            await self._schedules.replace(schedule, moved)
+            await self.publish(schedule, dedup=f"schedule:{schedule.id}:{occurrence}")
+
+    monkeypatch.setattr(firing.Firer, "_fire", first)
+    assert objections(mode, "scheduled")
+
+
+@MODES
+def test_a_schedule_that_is_made_due_without_a_reminder(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    async def nothing(self: object, schedule: object) -> None:
+        pass
+
+    monkeypatch.setattr(schedules.Schedules, "arm", nothing)
+    assert objections(mode, "scheduled")
+
+
+@MODES
+def test_a_reminder_written_after_its_schedule(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    arm, ring = schedules.Schedules.arm, schedules.Schedules.ring
+
+    async def nothing(self: object, schedule: object) -> None:
+        pass
+
+    async def late(self: schedules.Schedules, schedule: Any) -> None:
+        await arm(self, schedule)
+        await ring(self, schedule)
+
+    monkeypatch.setattr(schedules.Schedules, "arm", nothing)
+    monkeypatch.setattr(schedules.Schedules, "ring", late)
+    assert objections(mode, "resumed_as_the_tick_looks", "scheduled")
+
+
+@MODES
+def test_a_firing_of_what_was_read_before_its_time(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    async def at_once(self: firing.Firer, account: str, name: str) -> None:
+        schedule, now = await self._schedules.find(account, name), self._ports.clock.now_ms()
+        if schedule and schedule.wake_ms is not None and schedule.wake_ms - now <= 1_000:
+            await self._ports.clock.sleep_ms(max(0, schedule.wake_ms - now))
+            await self._fire(schedule, max(now, schedule.wake_ms))
+
+    monkeypatch.setattr(firing.Firer, "run", at_once)
+    assert objections(mode, "schedules_changed_as_they_fire")

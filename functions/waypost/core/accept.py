@@ -32,6 +32,8 @@ class Request(Struct, frozen=True):
     due_ms: int
     caller_ip: str
     dedup: str = ""
+    #: How long such a name holds; 0: as long as the account's do.
+    dedup_ms: int = 0
     via: Via = DIRECT
 
 
@@ -39,6 +41,8 @@ class NotStored(Struct, frozen=True):
     """A message that nobody may rely on, since the store failed; it may be delivered all the same."""
 
     reason: str
+    #: Another try would fail in the same way.
+    lasting: bool = False
 
     @staticmethod
     def because(failed: Exception) -> NotStored:

@@ -68,7 +68,7 @@ def listed(headers: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def named_via(via: Via) -> dict[str, str]:
     """Through what a message came, as readers know it; what is empty is left out."""
-    named = {"topicName": via.topic, "endpointName": via.endpoint, "api": via.api}
+    named = {"topicName": via.topic, "endpointName": via.endpoint, "api": via.api, "scheduleId": via.schedule}
     return {name: text for name, text in named.items() if text}
 
 

@@ -515,6 +515,7 @@ def delivery_headers(message: Message, retried: int, signature: str, region: str
         ("Upstash-Caller-Ip", message.caller_ip),
         ("Upstash-Region", region),
         *((("Upstash-Topic-Name", message.via.topic),) if message.via.topic else ()),
+        *((("Upstash-Schedule-Id", message.via.schedule),) if message.via.schedule else ()),
     ]
 
 

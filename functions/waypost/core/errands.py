@@ -11,8 +11,8 @@ class Errand(Protocol):
         """When there is next something to do; None: there never is again. Strongly consistent."""
         ...
 
-    async def run(self, account: str, name: str) -> None:
-        """Does what is due, and rings for what it leaves."""
+    async def run(self, account: str, name: str) -> str | None:
+        """Does what is due, and rings for what it leaves. Returns what the operator should know; None: nothing."""
         ...
 
 

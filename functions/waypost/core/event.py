@@ -170,7 +170,9 @@ def segments(told: Sequence[Told], retention_ms: int, name: Callable[[int], str]
 def _cut(told: Sequence[Told]) -> Iterator[Sequence[Told]]:
     start = size = 0
     for number, (time_ms, _, source, _, _, failure) in enumerate(told):
-        own = 100 + len(source.url) + sum(map(len, source.labels)) + len(source.via.topic) + len(source.via.endpoint)
+        via = source.via
+        own = 100 + len(source.url) + sum(map(len, source.labels))
+        own += len(via.topic) + len(via.endpoint) + len(via.schedule)
         if failure:
             own += len(failure.body or b"") * 4 // 3 + len(failure.error)
             own += sum(len(name) + len(value) + 6 for name, value in failure.headers or ())

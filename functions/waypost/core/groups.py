@@ -16,7 +16,7 @@ from waypost.core.errors import BadRequest, NotFound, TooMuch, shown
 from waypost.core.guard import Guard
 from waypost.core.ids import random_name
 from waypost.core.json_body import read_json
-from waypost.core.message import VERSION, Via, digest
+from waypost.core.message import VERSION, digest
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     Absent,
@@ -206,7 +206,7 @@ def requests_to(group: Group, request: Request) -> list[Request]:
             request,
             url=one.url,
             dedup=request.dedup and f"{request.dedup}:{group.name}:{one.url}",
-            via=Via(topic=group.name, endpoint=one.name),
+            via=replace(request.via, topic=group.name, endpoint=one.name),
         )
         for one in group.endpoints
     ]

@@ -27,6 +27,8 @@ EXPRESSION_DEPTH = 32
 #: Of a group, and of an endpoint in it.
 GROUP_NAME_LENGTH = 256
 GROUP_ENDPOINTS = 1_000
+CRON_LENGTH = 256
+SCHEDULE_ID_LENGTH = 256
 #: Messages of one request, when its groups are expanded.
 BATCH_MESSAGES = 1_000
 #: Of a number, or a time, in a query.
@@ -59,7 +61,9 @@ ATTEMPTS_BEFORE_LAST = 20
 LETTER_ANSWER = 16_384
 LETTER_ANSWER_HEADERS = 8_192
 
-#: Of an item of the table: a message without a body of its own, or a URL group.
+#: Of the messages of its last firing, a schedule tells of so many.
+FIRED_MESSAGES = 100
+#: Of an item of the table: a message or a schedule without a body of its own, or a URL group.
 ITEM = 400 * 1024
 
 # Lists ---------------------------------------------------------------------------------------------------------------
@@ -78,6 +82,8 @@ LETTER_BYTES_WHOLE = 2_000_000
 GROUP_LIST_BYTES = 4_000_000
 #: Messages that are cancelled by their ids at once.
 CANCEL_IDS = 1_000
+#: A list of schedules leaves bodies out when it has so many bytes of them, since it has no pages.
+SCHEDULE_BODIES = 2_000_000
 #: Events of a page, and messages that one may be asked for.
 LOG_EVENTS = 1_000
 LOG_IDS = 100

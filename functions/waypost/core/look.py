@@ -50,6 +50,7 @@ from waypost.core.reminder import (
     reminder_after,
     wake_at,
 )
+from waypost.core.some_at_once import some_at_once
 
 #: Each minute is read again this much later: for whoever stored his message later than he should.
 _SECOND_LOOK_MINUTES = 30
@@ -90,16 +91,19 @@ def plan_visit(
         return Forget()
     wake = wake_at(message, state, boot)
     if wake > now_ms + HORIZON_MS:
-        return Move(wake, None)
+        # Whoever makes a message due earlier writes its reminder first.
+        return Move(wake, None) if at_ms <= now_ms else Leave()
     only_late = bells_are_late and state.phase is Phase.CREATED and wake <= now_ms
     return Move(reminder_after(wake, now_ms), None if only_late else max(0, wake - now_ms))
 
 
-def plan_errand(wake: int | None, now_ms: int) -> Forget | Move:
+def plan_errand(wake: int | None, *, at_ms: int, now_ms: int) -> Forget | Leave | Move:
+    """Likewise for an errand's. Whoever makes one due writes its reminder first: until that one's time it may know more
+    than what was read. `now_ms` is the time before the reading."""
     if wake is None:
-        return Forget()
+        return Forget() if at_ms <= now_ms else Leave()
     if wake > now_ms + HORIZON_MS:
-        return Move(wake, None)
+        return Move(wake, None) if at_ms <= now_ms else Leave()
     return Move(reminder_after(wake, now_ms), max(0, wake - now_ms))
 
 
@@ -244,13 +248,14 @@ class Look:
         return visits
 
     async def _visit_errands(self, reminders: Sequence[Item]) -> list[_Visit]:
-        visits = []
-        for item in reminders:
-            errand = self._errand(item)
-            if errand:
-                wake = await errand.wake_at(*parse_ref(item["ref"]))
-                visits.append(_Visit(item, plan_errand(wake, self._ports.clock.now_ms()), 0))
-        return visits
+        now = self._ports.clock.now_ms()
+
+        async def visit(both: tuple[Item, Errand]) -> _Visit:
+            item, errand = both
+            wake = await errand.wake_at(*parse_ref(item["ref"]))
+            return _Visit(item, plan_errand(wake, at_ms=item["at"], now_ms=now), 0)
+
+        return await some_at_once(visit, [(item, errand) for item in reminders if (errand := self._errand(item))])
 
     def _errand(self, item: Item) -> Errand | None:
         return self._errands.of(parse_ref(item["ref"])[1])

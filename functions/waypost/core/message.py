@@ -51,16 +51,18 @@ class Via(Struct, frozen=True, array_like=True):
     topic: str = ""
     endpoint: str = ""
     api: str = ""
+    #: The id of the schedule that made it.
+    schedule: str = ""
 
     def to_item(self) -> dict[str, str]:
         """The attributes of a stored item; what is empty takes no room."""
-        named = {"topic": self.topic, "endpoint": self.endpoint, "api": self.api}
+        named = {"topic": self.topic, "endpoint": self.endpoint, "api": self.api, "schedule": self.schedule}
         return {name: text for name, text in named.items() if text}
 
     @staticmethod
     def from_item(item: Item) -> Via:
-        if "topic" in item or "api" in item:
-            return Via(item.get("topic", ""), item.get("endpoint", ""), item.get("api", ""))
+        if "topic" in item or "api" in item or "schedule" in item:
+            return Via(item.get("topic", ""), item.get("endpoint", ""), item.get("api", ""), item.get("schedule", ""))
         return DIRECT
 
 

@@ -11,7 +11,7 @@ from waypost.core.log import Log
 from waypost.core.message import Message, Phase, State, message_key, state_key
 from waypost.core.policy import Policy
 from waypost.core.ports import Absent, AllOf, AnyOf, Bell, Change, Condition, ConditionFailed, Equals, Ports
-from waypost.core.reminder import remind
+from waypost.core.reminder import LOOK_AFTER_MS, remind
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class Messages:
         if state.phase in (Phase.CREATED, Phase.RETRY) and not state.stop:
             now = self._ports.clock.now_ms()
             try:
-                # Whoever makes a message due owes it a reminder first.
-                await remind(self._ports, message.ref, now, self._policy.shards)
+                # Whoever makes a message due owes it a reminder first. A tick in between must leave it alone.
+                await remind(self._ports, message.ref, now + LOOK_AFTER_MS, self._policy.shards)
                 await self._ports.table.write(due_at_once(message, now))
             except ConditionFailed as refused:
                 state = State.from_item(refused.item)

@@ -130,7 +130,7 @@ class Publisher:
         except (Busy, Unavailable) as failed:
             return NotStored.because(failed)
         except TooLarge as wrong:
-            return NotStored(f"the message is too large to be stored, make it smaller: {wrong}")
+            return NotStored(f"the message is too large to be stored, make it smaller: {wrong}", lasting=True)
 
     async def _store_once(self, request: Request, message: Message, watch: Stopwatch) -> str:
         """Returns the id of the one message under the request's dedup name: `message`, which is then still to be
@@ -149,7 +149,7 @@ class Publisher:
     async def _claim_dedup(self, request: Request, message_id: str) -> str:
         """Returns the id of the one message that this window has for the request's dedup name."""
         now = self._ports.clock.now_ms()
-        until = now + self._policy.dedup_window_ms
+        until = now + (request.dedup_ms or self._policy.dedup_window_ms)
         key = Key(f"{request.account}#dedup#{digest(request.dedup)}", "dedup")
         absent_or_expired = AnyOf((Absent("id"), AtMost("until", now)))
         entry = {"pk": key.pk, "sk": key.sk, "v": VERSION, "id": message_id, "until": until, "ttl": until // 1000 + 60}

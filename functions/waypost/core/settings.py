@@ -9,10 +9,12 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from waypost.core import limits
 from waypost.core.accept import Request
+from waypost.core.cron import CronError, read_cron
 from waypost.core.destination import check_endpoint
 from waypost.core.duration import parse_duration, show_duration
 from waypost.core.errors import BadRequest, shown
@@ -35,11 +37,12 @@ _NOT_SERVED = frozenset(
     {
         "upstash-flow-control-key",
         "upstash-flow-control-value",
-        "upstash-cron",
-        "upstash-schedule-id",
         "upstash-queue-name",
     }
 )
+_CRON, _SCHEDULE_ID = "upstash-cron", "upstash-schedule-id"
+#: What a message can't have.
+_OF_SCHEDULES = frozenset({_CRON, _SCHEDULE_ID})
 #: What a message that Waypost makes itself can't have.
 _PUBLISH_ALONE = frozenset(
     {
@@ -96,6 +99,7 @@ _OTHERS = frozenset({"content-type", "qstash_token"})
 _LISTS = ("-label", "-redact-fields")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _REDACTED = re.compile(r"(body)|(headers?)(?:\[\s*([^\[\]]+?)\s*\])?", re.IGNORECASE)
+_ID_OF_SCHEDULE = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.SCHEDULE_ID_LENGTH}}}")
 #: What of a message its callbacks can have, too, stands behind one of these.
 _BEHIND = re.compile(r"^upstash-(?:callback-failure-callback-|failure-callback-|callback-)?")
 #: They exclude each other.
@@ -171,6 +175,78 @@ def read_settings(
         dedup=_dedup(given, url, body, terms.headers),
         via=Via(api=api) if api else DIRECT,
     )
+
+
+class Scheduled(Struct, frozen=True):
+    """What a request to make a schedule says."""
+
+    cron: str
+    #: Empty: none is given.
+    id: str
+    #: What is published each time, as if it were now.
+    request: Request
+
+
+def read_schedule(
+    headers: Sequence[tuple[str, str]],
+    query: Sequence[tuple[str, str]],
+    *,
+    account: str,
+    url: str,
+    body: bytes,
+    caller_ip: str,
+    policy: Policy,
+    guard: Guard,
+    now_ms: int,
+    api: str = "",
+) -> Scheduled:
+    """Likewise for a request to make a schedule. Raises BadRequest."""
+    own_headers, headers = _parted(headers)
+    own_query, query = _parted(query)
+    own = _collected_of(own_headers, own_query)
+    for name, value in (*query, *headers):
+        lower = name.lower()
+        if lower in _PUBLISH_ALONE and lower != "upstash-header-forward" and value.strip():
+            raise BadRequest(f"{canonical(name)} is nothing that a schedule can have; leave it out")
+    if _CRON not in own.values:
+        raise BadRequest(f"{own.behind_prefix(_CRON)} is missing: it says when the schedule fires, such as */5 * * * *")
+    cron = own.values[_CRON]
+    if len(cron) > limits.CRON_LENGTH:
+        raise own.bad(_CRON, f"is longer than {limits.CRON_LENGTH} characters, shorten it")
+    try:
+        occurs = read_cron(cron).after(now_ms) is not None
+    except CronError as wrong:
+        raise own.bad(_CRON, f"is no cron expression that can be used: {wrong}") from None
+    if not occurs:
+        raise own.bad(_CRON, "names a time that never comes, in fifty years at least; name another")
+    schedule_id = own.values.get(_SCHEDULE_ID, "")
+    if schedule_id and not _ID_OF_SCHEDULE.fullmatch(schedule_id):
+        raise own.bad(
+            _SCHEDULE_ID,
+            f"can't be a schedule's id, write letters, digits, -, _ and ., at most {limits.SCHEDULE_ID_LENGTH} of them",
+        )
+    request = read_settings(
+        headers,
+        query,
+        account=account,
+        url=url,
+        body=body,
+        caller_ip=caller_ip,
+        policy=policy,
+        guard=guard,
+        now_ms=now_ms,
+        api=api,
+    )
+    return Scheduled(cron, schedule_id, request)
+
+
+_Pairs = list[tuple[str, str]]
+
+
+def _parted(pairs: Sequence[tuple[str, str]]) -> tuple[_Pairs, _Pairs]:
+    """What is of schedules alone, and the rest."""
+    own = [pair for pair in pairs if pair[0].lower() in _OF_SCHEDULES]
+    return own, [pair for pair in pairs if pair[0].lower() not in _OF_SCHEDULES]
 
 
 def read_changes(
@@ -252,14 +328,18 @@ def canonical(name: str) -> str:
 
 
 def _given(headers: Sequence[tuple[str, str]], query: Sequence[tuple[str, str]]) -> _Given:
-    in_query = _collected(query, str) if query else {}
-    in_headers = _collected(headers, canonical)
-    given = _Given(
-        {name: v for name, v in (in_query | in_headers).items() if v or name.startswith(_FORWARD)}, in_headers
-    )
+    given = _collected_of(headers, query)
     for name in given.values:
         _refuse_unserved(given, name)
     return given
+
+
+def _collected_of(headers: Sequence[tuple[str, str]], query: Sequence[tuple[str, str]]) -> _Given:
+    in_query = _collected(query, str) if query else {}
+    in_headers = _collected(headers, canonical)
+    return _Given(
+        {name: v for name, v in (in_query | in_headers).items() if v or name.startswith(_FORWARD)}, in_headers
+    )
 
 
 def _collected(pairs: Sequence[tuple[str, str]], spelt: Callable[[str], str]) -> dict[str, str]:
@@ -285,6 +365,10 @@ def _collected(pairs: Sequence[tuple[str, str]], spelt: Callable[[str], str]) ->
 def _refuse_unserved(given: _Given, name: str) -> None:
     if name.startswith(_WORKFLOW):
         raise BadRequest(f"{given.spelt(name)}: workflows are not served; publish without the workflow client")
+    if name in _OF_SCHEDULES:
+        raise BadRequest(
+            f"{given.spelt(name)} is a schedule's: POST /v2/schedules/<destination> makes one; leave it out elsewhere"
+        )
     if name in _NOT_SERVED:
         raise BadRequest(f"{given.spelt(name)} is not served by this version; leave it out")
 

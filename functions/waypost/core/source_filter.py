@@ -26,9 +26,9 @@ _FIELDS: Mapping[str, Callable[[Source], Sequence[str]]] = {
     "callerIp": lambda source: (source.caller_ip,),
     "topicName": lambda source: (source.via.topic,),
     "api": lambda source: (source.via.api,),
+    "scheduleId": lambda source: (source.via.schedule,),
     # No message has one of these yet.
     "queueName": lambda source: (),
-    "scheduleId": lambda source: (),
     "flowControlKey": lambda source: (),
 }
 SOURCE_FILTERS = tuple(_FIELDS)

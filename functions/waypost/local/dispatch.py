@@ -88,7 +88,8 @@ class Dispatcher:
         for it already."""
         try:
             if errand := self._errands.of(parse_ref(ref)[1]):
-                await errand.run(*parse_ref(ref))
+                if note := await errand.run(*parse_ref(ref)):
+                    _log.warning("%s: %s", ref, note)
                 return
             message = await self._deliverer.find(ref)
             if message is None:

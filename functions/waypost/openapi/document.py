@@ -69,11 +69,11 @@ line and headers are too large) and 503 with `Retry-After` (the store could not 
 ## Deliveries
 
 A delivery is the message's body, its forwarded headers, and `Upstash-Message-Id`, `Upstash-Retried`,
-`Upstash-Signature`, `Upstash-Caller-Ip`, `Upstash-Region` and, through a URL group, `Upstash-Topic-Name`. A 2xx
-delivers it. Anything else is tried again: after {_waits(policy)}. An answer's `Retry-After`, `X-RateLimit-Reset`,
-`-Reset-Requests` or `-Reset-Tokens`, asked in that order, overrides that, to a day. Redirects are not followed; an
-answer of 489 with `Upstash-NonRetryable-Error: true` is not tried again. Delivery is at least once: a crash in the
-middle of an attempt repeats it.
+`Upstash-Signature`, `Upstash-Caller-Ip`, `Upstash-Region` and, through a URL group, `Upstash-Topic-Name`, by a
+schedule `Upstash-Schedule-Id`. A 2xx delivers it. Anything else is tried again: after {_waits(policy)}.
+An answer's `Retry-After`, `X-RateLimit-Reset`, `-Reset-Requests` or `-Reset-Tokens`, asked in that order, overrides
+that, to a day. Redirects are not followed; an answer of 489 with `Upstash-NonRetryable-Error: true` is not tried again.
+Delivery is at least once: a crash in the middle of an attempt repeats it.
 
 ## Callbacks
 

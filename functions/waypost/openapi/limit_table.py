@@ -43,7 +43,9 @@ def limits_of(policy: Policy) -> Sequence[Limit]:
         fixed("labels of a message, commas included", _characters(limits.LABELS_LENGTH), "400"),
         fixed("endpoints of a URL group", f"{limits.GROUP_ENDPOINTS:,}", "400"),
         fixed("the name of a URL group, or of its endpoint", _characters(limits.GROUP_NAME_LENGTH), "400"),
-        fixed("a URL group, or a message but for its body, stored", _bytes(limits.ITEM), "413"),
+        fixed("a cron expression, its zone included", _characters(limits.CRON_LENGTH), "400"),
+        fixed("a schedule's id", _characters(limits.SCHEDULE_ID_LENGTH), "400"),
+        fixed("a URL group, or a message or schedule but for its body, stored", _bytes(limits.ITEM), "413"),
         fixed("a retry delay expression", _characters(limits.EXPRESSION_LENGTH), "400"),
         fixed("levels of a retry delay expression", f"{limits.EXPRESSION_DEPTH}", "400"),
         fixed("a number, or a time, in a query", f"{limits.NUMBER_DIGITS} digits", "400"),
@@ -87,6 +89,9 @@ def limits_of(policy: Policy) -> Sequence[Limit]:
         fixed("an answer's headers in logs", _characters(limits.ATTEMPT_ANSWER_HEADERS), "later ones are left out"),
         fixed("an attempt's error", _characters(limits.ERROR_LENGTH), "it is cut short"),
         fixed("attempts that a message tells of", f"{limits.ATTEMPTS_BEFORE_LAST + 1}", "the oldest are left out"),
+        fixed(
+            "messages of its last firing that a schedule tells of", f"{limits.FIRED_MESSAGES}", "others are left out"
+        ),
         # Of lists
         fixed("dead letters of a page (`count`)", f"{limits.LETTERS}", "the page has a cursor"),
         fixed("dead letters asked for by id (`dlqIds`)", f"{limits.LETTER_IDS}", "400"),
@@ -95,6 +100,7 @@ def limits_of(policy: Policy) -> Sequence[Limit]:
         fixed("dead letters asked for by id, with bodies", _bytes(limits.LETTER_BYTES_WHOLE), "bodies are left out"),
         fixed("all URL groups together, to be listed", _bytes(limits.GROUP_LIST_BYTES), "409"),
         fixed("messages cancelled by id at once (`messageIds`)", f"{limits.CANCEL_IDS:,}", "400"),
+        fixed("bodies in a list of schedules", _bytes(limits.SCHEDULE_BODIES), "the other bodies are left out"),
         fixed("events of a page of logs (`count`)", f"{limits.LOG_EVENTS:,}", "the page has a cursor"),
         fixed("messages that logs are asked for (`messageIds`)", f"{limits.LOG_IDS}", "400"),
         fixed("events that one page of logs reads", f"{limits.LOG_EVENTS_READ:,}", "it has a cursor"),

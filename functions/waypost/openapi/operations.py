@@ -17,6 +17,7 @@ from waypost.openapi.parameters import (
     letter_filters,
     log_filters,
     publish_settings,
+    schedule_settings,
     settings,
 )
 from waypost.openapi.patterns import Schema
@@ -25,7 +26,7 @@ from waypost.openapi.schemas import EXAMPLE_ID, EXAMPLE_LETTER, ref
 Operation = dict[str, Any]
 
 PUBLISHING, MESSAGES, LETTERS, LOGS = "Publishing", "Messages", "Dead letters", "Logs"
-GROUPS, KEYS, SERVER = "URL groups", "Keys", "The server"
+GROUPS, SCHEDULES, KEYS, SERVER = "URL groups", "Schedules", "Keys", "The server"
 
 
 def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
@@ -145,6 +146,7 @@ client always sends it, and does not come back for more.""",
         ("GET", "/v2/events"): _list_logs("listEvents", "List events", "Events"),
         ("GET", "/v2/logs"): _list_logs("listLogs", "List events, as `logs`", "Logs"),
         **_groups(),
+        **_schedules(policy),
         ("GET", "/v2/keys"): _operation(
             KEYS,
             "getKeys",
@@ -272,6 +274,91 @@ deduplication id if none may come twice. A group has {limits.GROUP_ENDPOINTS:,} 
     }
 
 
+def _schedules(policy: Policy) -> Mapping[tuple[str, str], Operation]:
+    schedule = in_path("schedule", "The schedule's id.", "report")
+    one = "/v2/schedules/{schedule}"
+    paused = (
+        "Occurrences are skipped until it is resumed. Messages that it has made are delivered. Pausing twice is no"
+        " error."
+    )
+    resumed = "It goes on with its next occurrence; those it has missed are not made up for."
+
+    def switch(name: str, summary: str, description: str) -> Operation:
+        return _operation(
+            SCHEDULES, name, summary, description, [schedule], {200: _json("It is so.", "Nothing"), **_errors(404)}
+        )
+
+    return {
+        ("GET", "/v2/schedules"): _operation(
+            SCHEDULES,
+            "listSchedules",
+            "List schedules",
+            "A schedule publishes the same message again and again. Bodies that are larger than"
+            f" {limits.BODY_AT_HAND:,} bytes as stored are left out, and those beyond {limits.SCHEDULE_BODIES:,} bytes"
+            " together.",
+            [],
+            {200: _json("All of them.", "Schedules"), **_errors()},
+        ),
+        ("POST", one): _operation(
+            SCHEDULES,
+            "createSchedule",
+            "Make a schedule, or replace one",
+            """\
+At each occurrence of `Upstash-Cron` a message is published to the destination with the body and settings of this
+request; to a URL group, one to each endpoint that it has then. Settings are those of a publish, but for
+`Upstash-Not-Before` and deduplication; `Upstash-Delay` delays each message. Headers of a URL group are taken over
+when the schedule is made.
+
+With the id of a schedule that there is, the whole definition takes its place: what is not given again is gone. It stays
+paused if it was, and an occurrence that is due by then is fired.
+
+Each occurrence is one message, to the second, whatever fails: after an outage the most recent one comes late, and those
+before it are skipped. Where clocks are changed, a job at fixed hours and minutes runs once: right after the gap that
+swallows its time, and in the first of two equal hours. One whose minute or hour begins with `*` goes by the clock on
+the wall.""",
+            [destination("schedule", "schedules"), *schedule_settings(policy)],
+            {201: _json("It stands.", "Scheduled"), **_errors(404, 413)},
+            body=_any_body(policy),
+        ),
+        ("GET", one): _operation(
+            SCHEDULES, "getSchedule", "Read a schedule", "", [schedule], {200: _json("It.", "Schedule"), **_errors(404)}
+        ),
+        ("DELETE", one): _operation(
+            SCHEDULES,
+            "deleteSchedule",
+            "Delete a schedule",
+            "Messages that it has made are delivered all the same.",
+            [schedule],
+            {200: _json("There is no such schedule any more.", "Nothing"), **_errors(404)},
+        ),
+        ("PATCH", f"{one}/pause"): switch("pauseSchedule", "Pause a schedule", paused),
+        ("POST", f"{one}/pause"): switch("pauseScheduleByPost", "Pause a schedule", paused),
+        ("PATCH", f"{one}/resume"): switch("resumeSchedule", "Resume a schedule", resumed),
+        ("POST", f"{one}/resume"): switch("resumeScheduleByPost", "Resume a schedule", resumed),
+        ("POST", f"{one}/run"): _operation(
+            SCHEDULES,
+            "runSchedule",
+            "Run a schedule now",
+            "Publishes what it would publish, paused or not, and changes nothing about when it fires. This route is"
+            " Waypost's own.",
+            [schedule],
+            {
+                201: _accepted("The message, or to a URL group all of them."),
+                **_errors(404, 413),
+                409: _json("Its body is gone.", "Error"),
+            },
+        ),
+    }
+
+
+def _any_body(policy: Policy) -> Mapping[str, Any]:
+    return {
+        "required": False,
+        "description": f"What is delivered: any bytes, {policy.max_body:,} at most.",
+        "content": {"*/*": {"example": '{"hello": "world"}'}},
+    }
+
+
 def _batch(policy: Policy) -> Operation:
     return _operation(
         PUBLISHING,
@@ -337,11 +424,7 @@ other headers.""",
                 202: _accepted("An earlier message has this deduplication id."),
                 **_errors(404, 413),
             },
-            body={
-                "required": False,
-                "description": f"What is delivered: any bytes, {policy.max_body:,} at most.",
-                "content": {"*/*": {"example": '{"hello": "world"}'}},
-            },
+            body=_any_body(policy),
         ),
         "callbacks": {
             "Upstash-Callback": {"{$request.header.upstash-callback}": told},

@@ -10,6 +10,7 @@ from waypost.core.duration import show_duration
 from waypost.core.event import RANKS
 from waypost.core.policy import Policy
 from waypost.openapi.patterns import (
+    CRON,
     DESTINATION,
     DURATION,
     ENDPOINT_OR_NONE,
@@ -147,13 +148,7 @@ def settings(policy: Policy) -> Sequence[Parameter]:
 def publish_settings(policy: Policy) -> Sequence[Parameter]:
     return [
         *settings(policy),
-        _header(
-            "Upstash-Header-Forward",
-            "`true`: all headers of the request are forwarded, but for `Authorization`, those of the connection, and"
-            " `Upstash-*`. For webhooks.",
-            _FLAG,
-            "true",
-        ),
+        _header_forward(),
         _header(
             "Upstash-Deduplication-Id",
             f"One message per id in {show_duration(policy.dedup_window_ms)}, also if that one failed or was cancelled."
@@ -171,6 +166,38 @@ def publish_settings(policy: Policy) -> Sequence[Parameter]:
     ]
 
 
+def schedule_settings(policy: Policy) -> Sequence[Parameter]:
+    cron = _header(
+        "Upstash-Cron",
+        "When it fires: minute, hour, day of the month, month and day of the week, or `@hourly`, `@daily`"
+        " (`@midnight`), `@weekly`, `@monthly` or `@yearly` (`@annually`). In UTC, unless `CRON_TZ=Area/City` stands"
+        f" before it. To {limits.CRON_LENGTH} characters.",
+        CRON,
+        "CRON_TZ=Europe/Berlin 30 9 * * 1-5",
+    )
+    return [
+        {**cron, "required": True},
+        _header(
+            "Upstash-Schedule-Id",
+            "Its id; one is drawn if none is given. A schedule that has it is replaced.",
+            {"type": "string", "pattern": f"^([A-Za-z0-9_.-]{{1,{limits.SCHEDULE_ID_LENGTH}}})?$"},
+            "report",
+        ),
+        *(one for one in settings(policy) if one["name"] != "Upstash-Not-Before"),
+        _header_forward(),
+    ]
+
+
+def _header_forward() -> Parameter:
+    return _header(
+        "Upstash-Header-Forward",
+        "`true`: all headers of the request are forwarded, but for `Authorization`, those of the connection, and"
+        " `Upstash-*`. For webhooks.",
+        _FLAG,
+        "true",
+    )
+
+
 _FLAG = _word("true", "false", "1", "0")
 
 
@@ -178,10 +205,10 @@ def group() -> Parameter:
     return in_path("name", "The group's name.", "everybody", **GROUP_NAME)
 
 
-def destination() -> Parameter:
+def destination(name: str = "destination", route: str = "publish") -> Parameter:
     return in_path(
-        "destination",
-        "The URL to deliver to, or the name of a URL group. A URL is all that follows `/v2/publish/`, its query"
+        name,
+        f"The URL to deliver to, or the name of a URL group. A URL is all that follows `/v2/{route}/`, its query"
         " included. It may stand there as it is, byte for byte, or percent-encoded as a whole; `https:/` that lost a"
         f" slash is repaired. To {limits.URL_LENGTH:,} characters. `api/llm` is the model service that the operator has"
         " set (`WAYPOST_LLM_URL`), whose answer comes to `Upstash-Callback`.",
@@ -210,7 +237,8 @@ def _of_a_message() -> Sequence[Parameter]:
         _in_query("callerIP", "The same.", _SOME_TEXT),
         _in_query("topicName", f"The URL group that it was published to. {_WITH_COMMAS}", _SOME_TEXT),
         _in_query("api", "The api that it was published to: `llm`.", _SOME_TEXT),
-        *(_in_query(name, _NEVER_YET, _SOME_TEXT) for name in ("queueName", "scheduleId", "flowControlKey")),
+        _in_query("scheduleId", f"The schedule that made it. {_WITH_COMMAS}", _SOME_TEXT),
+        *(_in_query(name, _NEVER_YET, _SOME_TEXT) for name in ("queueName", "flowControlKey")),
     ]
 
 

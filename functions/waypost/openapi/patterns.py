@@ -50,6 +50,11 @@ DURATION: Schema = {
     "pattern": f"^({_NUMBER}|({_NUMBER}({any_case('ms', 's', 'm', 'h', 'd')}))+)?$",
     "format": "waypost-duration",
 }
+CRON: Schema = {
+    "type": "string",
+    "pattern": r"^[ \t]*(CRON_TZ=[!-~]+[ \t]+)?(@[a-z]+|[!-~]+([ \t]+[!-~]+){4})[ \t]*$",
+    "format": "waypost-cron",
+}
 ENDPOINT: Schema = {"type": "string", "pattern": f"^{_HTTP}://", "format": "waypost-endpoint"}
 ENDPOINT_OR_NONE: Schema = {**ENDPOINT, "pattern": f"^($|{_HTTP}://)"}
 GROUP_NAME: Schema = {"type": "string", "pattern": f"^{_GROUP_NAME}$"}

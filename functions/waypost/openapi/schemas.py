@@ -166,6 +166,9 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
         "Event": _object({**without_body, **_event()}, ["time", "messageId", "state", "url", "callerIP"]),
         "Events": _object({"events": _list("Event"), "cursor": _CURSOR}, ["events"]),
         "Logs": _object({"logs": _list("Event"), "cursor": _CURSOR}, ["logs"]),
+        "Scheduled": _object({"scheduleId": text("Its id.")}, ["scheduleId"], {"scheduleId": "report"}),
+        "Schedule": _schedule(policy),
+        "Schedules": {"type": "array", "items": ref("Schedule"), "description": "In order of their making."},
         "Keys": _object(
             {
                 "current": text("Signs every request to an endpoint."),
@@ -239,24 +242,63 @@ def _accepted(policy: Policy) -> dict[str, Schema]:
         "callerIP": text("The address that published it."),
         "timeout": number("How long the destination may take, in milliseconds.", minimum=1),
         **_VIA,
-        "body": text("The body, if it is text."),
-        "bodyBase64": text("The body in base64, if it is no text."),
-        "label": text("The first label."),
-        "labels": {"type": "array", "items": {"type": "string"}, "description": "All labels."},
-        "retryDelayExpression": text("The expression for the waits before retries."),
-        "backoff": {"type": "string", "enum": ["exponential", "fixed"], "description": "The waits before retries."},
-        "callback": text("Is told of every attempt."),
-        "callbackHeader": _headers("What is forwarded to the callback."),
-        "failureCallback": text("Is told if the message fails for good."),
-        "failureCallbackHeader": _headers("What is forwarded to the failure callback."),
+        **_TERMS,
     }
 
 
+def _schedule(policy: Policy) -> Schema:
+    return _object(
+        {
+            "scheduleId": text("Its id."),
+            "destination": text("A URL, the name of a URL group, or `api/llm`."),
+            "cron": text("When it fires, as it was given."),
+            "createdAt": number(f"When it was made first, {_TIME}."),
+            "isPaused": {"type": "boolean", "description": "True: it does not fire until it is resumed."},
+            "callerIP": text("The address that made it: that of its messages."),
+            "method": text("How the destination is called."),
+            "retries": number("Retries after the first attempt.", minimum=0, maximum=policy.max_retries),
+            "header": _headers("What is forwarded to the destination, Content-Type included."),
+            "timeout": number("How long the destination may take, in milliseconds.", minimum=1),
+            "delay": number("How long each message waits for its first attempt, in seconds.", minimum=0),
+            **_TERMS,
+            "nextScheduleTime": number(f"When it fires next, {_TIME}; left out while it is paused."),
+            "lastScheduleTime": number(f"When it fired last, {_TIME}."),
+            "lastScheduleStates": {
+                "type": "object",
+                "additionalProperties": {"type": "string", "enum": ["IN_PROGRESS", "SUCCESS", "FAIL"]},
+                "description": (
+                    f"What became of its last messages, by their ids, of {limits.FIRED_MESSAGES} at most; those kept no"
+                    " longer are left out."
+                ),
+            },
+            "error": text("Why the last firing made no message."),
+        },
+        [
+            *("scheduleId", "destination", "cron", "createdAt", "isPaused", "callerIP", "method", "retries"),
+            *("header", "timeout"),
+        ],
+    )
+
+
+#: What messages and schedules may have.
+_TERMS: Mapping[str, Schema] = {
+    "body": text("The body, if it is text."),
+    "bodyBase64": text("The body in base64, if it is no text."),
+    "label": text("The first label."),
+    "labels": {"type": "array", "items": {"type": "string"}, "description": "All labels."},
+    "retryDelayExpression": text("The expression for the waits before retries."),
+    "backoff": {"type": "string", "enum": ["exponential", "fixed"], "description": "The waits before retries."},
+    "callback": text("Is told of every attempt."),
+    "callbackHeader": _headers("What is forwarded to the callback."),
+    "failureCallback": text("Is told if the message fails for good."),
+    "failureCallbackHeader": _headers("What is forwarded to the failure callback."),
+}
 #: Through what a message came.
 _VIA: Mapping[str, Schema] = {
     "topicName": text("The URL group that it was published to."),
     "endpointName": text("The name that its endpoint has there."),
     "api": text("The api that it was published to."),
+    "scheduleId": text("The schedule that made it."),
 }
 #: What has become of a message.
 _STANDING: Mapping[str, Schema] = {
