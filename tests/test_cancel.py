@@ -45,10 +45,8 @@ async def hear(desk: Desk) -> None:
     bells, desk.rung.bells = desk.rung.bells, []
     for ref, delay_ms, _ in bells:
         desk.clock.ms += delay_ms
-        account, name = ref.split("#")
-        errand = desk.service.errands.of(name)
-        if errand:
-            await errand.run(account, name)
+        if desk.service.errands.know(ref):
+            await desk.service.errands.run(ref)
             continue
         message = await desk.service.deliverer.find(ref)
         if message:
@@ -192,16 +190,22 @@ def test_what_waits_for_a_retry_and_what_is_old_are_covered(tmp_path: Path) -> N
     with_desk(tmp_path, test)
 
 
+def failing_while_it_is_cancelled(desk: Desk, status: int) -> tuple[asyncio.Event, asyncio.Event]:
+    """The endpoint is asked, and answers so when it may."""
+    began, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def send(request: Outgoing) -> Any:
+        began.set()
+        await goes_on.wait()
+        return Answer(status, (), b"")
+
+    desk.sender.send = send  # type: ignore[method-assign]
+    return began, goes_on
+
+
 def test_an_attempt_under_way_counts_and_is_the_last(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
-        began, goes_on = asyncio.Event(), asyncio.Event()
-
-        async def send(request: Outgoing) -> Any:
-            began.set()
-            await goes_on.wait()
-            return Answer(500, (), b"")
-
-        desk.sender.send = send  # type: ignore[method-assign]
+        began, goes_on = failing_while_it_is_cancelled(desk, 500)
         message_id = await desk.publish()
         attempt = asyncio.create_task(hear(desk))
         await began.wait()
@@ -350,19 +354,6 @@ def test_publish_settings_are_not_filters(tmp_path: Path) -> None:
         assert await states(desk, message_id) == ["CANCELED"]
 
     with_desk(tmp_path, test)
-
-
-def failing_while_it_is_cancelled(desk: Desk, status: int) -> tuple[asyncio.Event, asyncio.Event]:
-    """The endpoint is asked, and answers so when it may."""
-    began, goes_on = asyncio.Event(), asyncio.Event()
-
-    async def send(request: Outgoing) -> Any:
-        began.set()
-        await goes_on.wait()
-        return Answer(status, (), b"")
-
-    desk.sender.send = send  # type: ignore[method-assign]
-    return began, goes_on
 
 
 def test_an_attempt_that_fails_after_the_answer_is_no_dead_letter_although_the_order_has_not_come_to_it(

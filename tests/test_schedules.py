@@ -71,9 +71,8 @@ class Day:
         self._bells.clear()
 
     async def hear(self, ref: str) -> None:
-        account, name = ref.split("#")
-        if errand := self.desk.service.errands.of(name):
-            if note := await errand.run(account, name):
+        if self.desk.service.errands.know(ref):
+            if note := await self.desk.service.errands.run(ref):
                 self.notes.append(note)
         elif message := await self.desk.service.deliverer.find(ref):
             await self.desk.service.deliverer.deliver(message)
@@ -370,7 +369,7 @@ def test_a_change_holds_although_the_bell_is_being_heard(tmp_path: Path, early_m
 
         desk.clock.sleep_ms = meanwhile  # type: ignore[method-assign]
         for name in ("edited", "paused", "deleted"):
-            await desk.service.errands.of(errand_of(name)).run("one", errand_of(name))  # type: ignore[union-attr]
+            await desk.service.errands.run(f"one#{errand_of(name)}")
         desk.rung.bells = [bell for bell in desk.rung.bells if bell.ref.startswith("one#msg_")]
         await desk.deliver()
         assert [one.body for one in desk.sender.sent] == [b"new"]
@@ -496,7 +495,7 @@ def test_whoever_dies_while_firing_leaves_the_rest_to_the_next(tmp_path: Path, f
         desk.clock.ms = NOON
         name = errand_of((await desk.call("GET", SCHEDULES)).content[0]["scheduleId"])
         with pytest.raises((Busy, Unavailable)):
-            await desk.service.errands.of(name).run("one", name)  # type: ignore[union-attr]
+            await desk.service.errands.run(f"one#{name}")
         desk.table.busy = lambda one: False
         await day.until(NOON + 20 * MINUTE)
         assert len(desk.sender.sent) == 1
@@ -681,9 +680,8 @@ def test_a_large_body_lives_as_long_as_its_schedule(tmp_path: Path, paused: bool
             desk.rung.bells.clear()
             await desk.service.look.tick()
             for bell in desk.rung.bells:
-                account, name = bell.ref.split("#")
-                if errand := desk.service.errands.of(name):
-                    await errand.run(account, name)
+                if desk.service.errands.know(bell.ref):
+                    await desk.service.errands.run(bell.ref)
             await desk.blobs.expire(datetime.fromtimestamp(desk.clock.ms / 1000, UTC).date())
         reply = await told(desk, "POST", f"{schedule_id}/run")
         message = await desk.seen(reply.content["messageId"])
@@ -767,18 +765,16 @@ def test_what_is_resumed_while_the_tick_looks_is_not_forgotten(tmp_path: Path) -
         day = Day(desk)
         schedule_id = await make(desk, {"Upstash-Cron": "1 12 * * *"})
         await told(desk, "PATCH", f"{schedule_id}/pause")
-        errand = desk.service.errands.of(errand_of(schedule_id))
-        assert errand
-        wake_at = errand.wake_at
+        wake_at = desk.service.errands.wake_at
 
-        async def slowly(account: str, name: str) -> int | None:
-            wake = await wake_at(account, name)
+        async def slowly(ref: str) -> int | None:
+            wake = await wake_at(ref)
             await told(desk, "PATCH", f"{schedule_id}/resume")
             return wake
 
-        errand.wake_at = slowly  # type: ignore[method-assign]
+        desk.service.errands.wake_at = slowly  # type: ignore[method-assign]
         await desk.service.look.tick()
-        errand.wake_at = wake_at  # type: ignore[method-assign]
+        desk.service.errands.wake_at = wake_at  # type: ignore[method-assign]
         day.lose_bells()
         await day.until(NOON + 10 * MINUTE)
         assert len(desk.sender.sent) == 1

@@ -16,7 +16,7 @@ from waypost.core.expression import ExpressionError, check_expression, evaluate
 from waypost.core.guard import Guard
 from waypost.core.policy import DAY, SECOND, Policy
 from waypost.core.ports import Answer, Busy, NoAnswer
-from waypost.core.settings import read_settings
+from waypost.core.settings import Asked, read_settings
 
 CALLBACK = "https://example.com/cb?tag=1"
 FAILED = Answer(500, (("content-type", "text/plain"), ("x-trace", "1"), ("x-trace", "2")), b"broken")
@@ -120,17 +120,8 @@ def test_a_delay_may_be_shorter_than_a_second(tmp_path: Path) -> None:
 def test_forwarded_headers_arrive_byte_for_byte(values: list[bytes]) -> None:
     clean = [bytes(byte for byte in value if byte > 31 and byte != 127).strip(b" \t") for value in values]
     given = [("Upstash-Forward-X", one.decode("latin-1")) for one in clean]
-    request = read_settings(
-        given,
-        [],
-        account="one",
-        url="https://example.com/in",
-        body=b"",
-        caller_ip="",
-        policy=Policy(),
-        guard=Guard([]),
-        now_ms=0,
-    )
+    asked = Asked("one", "", 0, "https://example.com/in")
+    request = read_settings(given, [], asked, policy=Policy(), guard=Guard([]))
     assert dict(request.terms.headers)["X"].encode("latin-1") == b", ".join(clean)
 
 

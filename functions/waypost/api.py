@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from waypost.batch_routes import BatchRoutes
-from waypost.call import Call, Reply
+from waypost.call import Call, Reply, message_body
 from waypost.core.accounts import KeyStore, Tokens
 from waypost.core.body import load_body
 from waypost.core.cancel import Canceller
@@ -23,11 +23,11 @@ from waypost.core.groups import Groups
 from waypost.core.guard import Guard
 from waypost.core.llm import Llm
 from waypost.core.messages import Messages
-from waypost.core.policy import Policy, body_too_large
+from waypost.core.policy import Policy
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
 from waypost.core.schedules import Schedules
-from waypost.core.settings import read_settings
+from waypost.core.settings import Asked, read_settings
 from waypost.group_routes import GroupRoutes
 from waypost.letter_routes import LetterRoutes
 from waypost.logs import Logs
@@ -177,21 +177,9 @@ class Api:
         if is_group_name(name := unquote(match["destination"])):
             return await self.batches.publish_to_group(call, account, name)
         url, ours, api = read_destination(match["destination"], call.query, self._guard, self._llm)
-        body = await call.read_body()
-        if len(body) > self._policy.max_body:
-            raise TooMuch(body_too_large(self._policy))
-        request = read_settings(
-            call.headers,
-            ours,
-            account=account,
-            url=url,
-            body=body,
-            caller_ip=call.caller_ip,
-            policy=self._policy,
-            guard=self._guard,
-            now_ms=self._ports.clock.now_ms(),
-            api=api,
-        )
+        body = await message_body(call, self._policy)
+        asked = Asked(account, call.caller_ip, self._ports.clock.now_ms(), url, body, api)
+        request = read_settings(call.headers, ours, asked, policy=self._policy, guard=self._guard)
         accepted = await self._publisher.publish(request)
         return Reply(202 if accepted.deduplicated else 201, outcome_shape(accepted))
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
-from waypost.call import Call, Limit, Reply
+from msgspec.structs import replace
+
+from waypost.call import Call, Limit, Reply, message_body
 from waypost.core.accept import NotStored, Request
 from waypost.core.batch import Item, check_number, read_batch
 from waypost.core.destination import is_group_name, read_destination, split_control_keys
-from waypost.core.errors import BadRequest, NotFound, TooMuch, shown
+from waypost.core.errors import BadRequest, NotFound, shown
 from waypost.core.groups import Group, Groups, requests_to
 from waypost.core.guard import Guard
 from waypost.core.llm import Llm
-from waypost.core.policy import Policy, batch_json_limit, batch_json_too_large, body_too_large
+from waypost.core.policy import Policy, batch_json_limit, batch_json_too_large
 from waypost.core.ports import Ports
 from waypost.core.publish import Accepted, Publisher
-from waypost.core.settings import headers_of_json, read_settings, with_defaults
+from waypost.core.settings import Asked, headers_of_json, read_settings, with_defaults
 from waypost.core.some_at_once import some_at_once
 from waypost.shapes import outcome_shape
 
@@ -39,11 +41,10 @@ class BatchRoutes:
 
     async def publish_to_group(self, call: Call, account: str, name: str) -> Reply:
         group = await self._groups.read(account, name)
-        body = await call.read_body()
-        if len(body) > self._policy.max_body:
-            raise TooMuch(body_too_large(self._policy))
+        body = await message_body(call, self._policy)
         _, ours = split_control_keys(call.query)
-        requests = self._to_group(group, call.headers, ours, body, _From(account, call.caller_ip, self._now()))
+        asked = Asked(account, call.caller_ip, self._now(), body=body)
+        requests = self._to_group(group, call.headers, ours, asked)
         outcomes = await self._publisher.publish_all(requests)
         failed = [one for one in outcomes if isinstance(one, NotStored)]
         if failed:
@@ -58,7 +59,7 @@ class BatchRoutes:
     async def batch(self, call: Call, account: str) -> Reply:
         items = read_batch(await call.read_body(self._limit), self._policy)
         groups = await self._groups_of(account, items)
-        who = _From(account, call.caller_ip, self._now())
+        who = Asked(account, call.caller_ip, self._now())
         asked = [self._asked(at, item, groups.get(item.destination), who) for at, item in enumerate(items)]
         requests = [request for some in asked for request in some]
         check_number(len(requests))
@@ -86,7 +87,7 @@ class BatchRoutes:
         names = list({item.destination for item in items if is_group_name(item.destination)})
         return dict(zip(names, await some_at_once(read, names), strict=True))
 
-    def _asked(self, at: int, item: Item, group: Group | NotFound | None, who: _From) -> Sequence[Request]:
+    def _asked(self, at: int, item: Item, group: Group | NotFound | None, who: Asked) -> Sequence[Request]:
         """The messages that an item asks for. Raises BadRequest, which names the item and its field."""
         field = "destination"
         try:
@@ -94,38 +95,20 @@ class BatchRoutes:
                 raise BadRequest(str(group))
             if group:
                 field = "headers"
-                return self._to_group(group, item.headers, split_control_keys(item.query)[1], item.body, who)
+                keys = split_control_keys(item.query)[1]
+                return self._to_group(group, item.headers, keys, replace(who, body=item.body))
             url, ours, api = read_destination(item.destination, item.query, self._guard, self._llm)
             field = "headers"
-            return [self._request(url, item.headers, ours, item.body, who, api)]
+            return [self._request(item.headers, ours, replace(who, url=url, body=item.body, api=api))]
         except BadRequest as wrong:
             raise BadRequest(f"[{at}].{field}: {wrong}") from None
 
-    def _to_group(self, group: Group, headers: _Headers, ours: _Headers, body: bytes, who: _From) -> Sequence[Request]:
+    def _to_group(self, group: Group, headers: _Headers, ours: _Headers, asked: Asked) -> Sequence[Request]:
         defaults = headers_of_json(group.headers)
-        return requests_to(group, self._request("", with_defaults(headers, ours, defaults), ours, body, who))
+        return requests_to(group, self._request(with_defaults(headers, ours, defaults), ours, asked))
 
-    def _request(self, url: str, headers: _Headers, ours: _Headers, body: bytes, who: _From, api: str = "") -> Request:
-        return read_settings(
-            headers,
-            ours,
-            account=who.account,
-            url=url,
-            body=body,
-            caller_ip=who.caller_ip,
-            policy=self._policy,
-            guard=self._guard,
-            now_ms=who.now_ms,
-            api=api,
-        )
-
-
-class _From(NamedTuple):
-    """Who asks, and when."""
-
-    account: str
-    caller_ip: str
-    now_ms: int
+    def _request(self, headers: _Headers, ours: _Headers, asked: Asked) -> Request:
+        return read_settings(headers, ours, asked, policy=self._policy, guard=self._guard)
 
 
 def _shape(request: Request, outcome: Accepted | NotStored) -> dict[str, Any]:

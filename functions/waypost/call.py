@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
+from waypost.core.errors import TooMuch
 from waypost.core.policy import Policy, body_too_large
 
 
@@ -39,6 +40,14 @@ class Call(Struct, frozen=True):
     #: Asked only when the caller is known.
     read_body: ReadBody
     caller_ip: str
+
+
+async def message_body(call: Call, policy: Policy) -> bytes:
+    """Raises TooMuch."""
+    body = await call.read_body()
+    if len(body) > policy.max_body:
+        raise TooMuch(body_too_large(policy))
+    return body
 
 
 class Reply(Struct, frozen=True):

@@ -23,13 +23,13 @@ class GroupRoutes:
         self._guard = guard
 
     async def list_all(self, call: Call, account: str, match: re.Match[str]) -> Reply:
-        shapes = [msgspec.Raw(msgspec.json.encode(group_shape(one))) for one in await self._groups.list_all(account)]
-        if sum(map(len, map(bytes, shapes))) > limits.GROUP_LIST_BYTES:
+        shapes = [msgspec.json.encode(group_shape(one)) for one in await self._groups.list_all(account)]
+        if sum(map(len, shapes)) > limits.GROUP_LIST_BYTES:
             raise Conflict(
                 f"the URL groups have more than {limits.GROUP_LIST_BYTES} bytes together, which no answer holds: read"
                 " them by their names"
             )
-        return Reply(200, shapes)
+        return Reply(200, [msgspec.Raw(one) for one in shapes])
 
     async def get(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         return Reply(200, group_shape(await self._groups.read(account, _name(match))))

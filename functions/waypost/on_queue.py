@@ -59,8 +59,8 @@ async def _deliver(here: Function, ref: str, left_ms: Any, settled: Counter[str]
     """Whether the bell has done its work. What its attempt came to is added to `settled`."""
     again = Bell(ref, AGAIN_MS)
     try:
-        if errand := here.service.errands.of(parse_ref(ref)[1]):
-            if note := await errand.run(*parse_ref(ref)):
+        if here.service.errands.know(ref):
+            if note := await here.service.errands.run(ref):
                 here.log.warning("errand", extra={"ref": ref, "reason": note})
             return True
         message = await here.service.deliverer.find(ref)

@@ -6,20 +6,20 @@ import re
 from collections.abc import Sequence
 from urllib.parse import unquote
 
-from waypost.call import Call, Reply
+from waypost.call import Call, Reply, message_body
 from waypost.core import limits
 from waypost.core.body import BodyMissing, body_at_hand, load_body
 from waypost.core.destination import is_group_name, read_destination, split_control_keys
-from waypost.core.errors import Conflict, TooMuch
+from waypost.core.errors import Conflict
 from waypost.core.firing import Firer
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
 from waypost.core.llm import API_LLM, Llm
-from waypost.core.policy import Policy, body_too_large
+from waypost.core.policy import Policy
 from waypost.core.ports import Ports
 from waypost.core.schedule import Schedule
 from waypost.core.schedules import Schedules
-from waypost.core.settings import headers_of_json, read_schedule, with_defaults
+from waypost.core.settings import Asked, headers_of_json, read_schedule, with_defaults
 from waypost.shapes import outcome_shape, schedule_shape
 
 
@@ -51,21 +51,9 @@ class ScheduleRoutes:
         else:
             url, ours, api = read_destination(match["schedule"], call.query, self._guard, self._llm)
             destination = API_LLM if api else url
-        body = await call.read_body()
-        if len(body) > self._policy.max_body:
-            raise TooMuch(body_too_large(self._policy))
-        wanted = read_schedule(
-            headers,
-            ours,
-            account=account,
-            url=url,
-            body=body,
-            caller_ip=call.caller_ip,
-            policy=self._policy,
-            guard=self._guard,
-            now_ms=self._ports.clock.now_ms(),
-            api=api,
-        )
+        body = await message_body(call, self._policy)
+        asked = Asked(account, call.caller_ip, self._ports.clock.now_ms(), url, body, api)
+        wanted = read_schedule(headers, ours, asked, policy=self._policy, guard=self._guard)
         return Reply(201, {"scheduleId": await self._schedules.create(wanted, destination)})
 
     async def list_all(self, call: Call, account: str, match: re.Match[str]) -> Reply:

@@ -20,7 +20,6 @@ from support import given_body
 from waypost.call import Call, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
-from waypost.core.message import parse_ref
 from waypost.core.policy import Policy
 from waypost.core.ports import Answer, Bell, Busy, Key, NoAnswer, Outgoing, Ports, Table, Unavailable
 from waypost.core.signing import SigningKeys
@@ -497,9 +496,8 @@ class World:
                 self.loop.call_later(1, self.bell_rings, ref, epoch)
 
     async def _deliver(self, ref: str, here: Here) -> None:
-        account, name = parse_ref(ref)
-        if errand := here.service.errands.of(name):
-            await errand.run(account, name)
+        if here.service.errands.know(ref):
+            await here.service.errands.run(ref)
             return
         message = await here.service.deliverer.find(ref)
         if message:

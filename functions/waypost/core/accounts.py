@@ -96,9 +96,8 @@ class KeyStore:
             await table.write(change)
             keys = SigningKeys(standing["next"], fresh)
         except ConditionFailed as lost:
-            if lost.item is None:
-                raise Unavailable(f"the signing keys of {account} can't be read") from lost
-            keys = SigningKeys(lost.item["current"], lost.item["next"])
+            standing = _standing(account, lost)
+            keys = SigningKeys(standing["current"], standing["next"])
         self._cached[account] = _Read(self._now(), keys)
         if not self._alone:
             await self._ports.clock.sleep_ms(_KEYS_LIVE_MS)
@@ -121,10 +120,14 @@ class KeyStore:
         try:
             await self._ports.table.write(Put(item, when=Absent("current")))
         except ConditionFailed as lost:
-            if lost.item is None:
-                raise Unavailable(f"the signing keys of {account} can't be read") from lost
-            return lost.item
+            return _standing(account, lost)
         return item
+
+
+def _standing(account: str, lost: ConditionFailed) -> Item:
+    if lost.item is None:
+        raise Unavailable(f"the signing keys of {account} can't be read") from lost
+    return lost.item
 
 
 def _keys_of(account: str) -> Key:

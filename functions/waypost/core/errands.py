@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from waypost.core.message import parse_ref
+
 
 class Errand(Protocol):
     async def wake_at(self, account: str, name: str) -> int | None:
@@ -21,6 +23,18 @@ class Errands:
         """By the words that names begin with, up to their first `_`."""
         self._kinds = kinds
 
-    def of(self, name: str) -> Errand | None:
-        """None: it is no errand's name, so it is a message's."""
-        return self._kinds.get(name.partition("_")[0])
+    def know(self, ref: str) -> bool:
+        """Whether a bell or a reminder speaks of an errand; else it is of a message."""
+        return _kind_of(parse_ref(ref)[1]) in self._kinds
+
+    async def wake_at(self, ref: str) -> int | None:
+        account, name = parse_ref(ref)
+        return await self._kinds[_kind_of(name)].wake_at(account, name)
+
+    async def run(self, ref: str) -> str | None:
+        account, name = parse_ref(ref)
+        return await self._kinds[_kind_of(name)].run(account, name)
+
+
+def _kind_of(name: str) -> str:
+    return name.partition("_")[0]

@@ -17,11 +17,10 @@ from waypost.core.guard import Guard
 from waypost.core.ids import random_name
 from waypost.core.json_body import read_json
 from waypost.core.message import VERSION, digest
+from waypost.core.optimistic import change_item
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     Absent,
-    Busy,
-    ConditionFailed,
     Delete,
     Equals,
     Item,
@@ -31,9 +30,6 @@ from waypost.core.ports import (
     TooLarge,
 )
 from waypost.core.settings import check_defaults, headers_of_json
-
-#: Others may be changing the same group; of those that meet, one succeeds. They try again some 100 ms apart.
-_TRIES = 24
 
 
 class Endpoint(Struct, frozen=True):
@@ -134,29 +130,30 @@ class Groups:
 
     async def _change(self, account: str, name: str, change: Callable[[Group | None], Group | None]) -> None:
         """Makes of a group what `change` makes of it; None: there is none."""
-        for tried in range(_TRIES):
-            standing = Group.from_item(await self._ports.table.get(_key(account, name)))
+
+        async def once(item: Item | None) -> None:
+            standing = Group.from_item(item)
             wanted = change(standing)
-            if wanted == standing:
-                return
-            unchanged = Equals("version", standing.version) if standing else Absent("version")
-            try:
-                if wanted is None:
-                    await self._ports.table.write(Delete(_key(account, name), when=unchanged))
-                else:
-                    now, version = self._ports.clock.now_ms(), random_name(self._ports.random)
-                    wanted = replace(wanted, updated_ms=now, version=version)
-                    await self._ports.table.write(Put(wanted.to_item(account), when=unchanged))
-            except ConditionFailed:
-                await self._ports.clock.sleep_ms(self._ports.random(1)[0] * min(tried + 1, 4))
-            except TooLarge:
-                raise TooMuch(
-                    f"URL group {shown(name)} is too large to be stored: its endpoints and headers have more than"
-                    f" {limits.ITEM // 1024} KB together; make several groups of it"
-                ) from None
-            else:
-                return
-        raise Busy(f"too many others are changing the URL group {name} just now")
+            if wanted != standing:
+                await self._replace(account, name, standing, wanted)
+
+        await change_item(self._ports, _key(account, name), once, f"the URL group {name}")
+
+    async def _replace(self, account: str, name: str, standing: Group | None, wanted: Group | None) -> None:
+        """Raises ConditionFailed."""
+        unchanged = Equals("version", standing.version) if standing else Absent("version")
+        if wanted is None:
+            await self._ports.table.write(Delete(_key(account, name), when=unchanged))
+            return
+        now, version = self._ports.clock.now_ms(), random_name(self._ports.random)
+        try:
+            new = replace(wanted, updated_ms=now, version=version)
+            await self._ports.table.write(Put(new.to_item(account), when=unchanged))
+        except TooLarge:
+            raise TooMuch(
+                f"URL group {shown(name)} is too large to be stored: its endpoints and headers have more than"
+                f" {limits.ITEM // 1024} KB together; make several groups of it"
+            ) from None
 
 
 def _of_known(name: str, change: Callable[[Group], Group | None]) -> Callable[[Group | None], Group | None]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from waypost.core.body import BodyMissing, prolong_body
 from waypost.core.cursor import move_cursor, open_cursor, read_cursor
-from waypost.core.errands import Errand, Errands
+from waypost.core.errands import Errands
 from waypost.core.event import Told, segments, told_created
 from waypost.core.ids import Place
 from waypost.core.message import (
@@ -22,7 +22,6 @@ from waypost.core.message import (
     Phase,
     State,
     life_ends_ms,
-    parse_ref,
 )
 from waypost.core.pending import Pending, in_minute, named
 from waypost.core.policy import DAY, MINUTE, Policy
@@ -234,7 +233,7 @@ class Look:
         return len(bells)
 
     async def _visit_messages(self, reminders: Sequence[Item], bells_are_late: bool) -> list[_Visit]:
-        theirs = [item for item in reminders if not self._errand(item)]
+        theirs = [item for item in reminders if not self._errands.know(item["ref"])]
         messages = await named(self._ports, [item["ref"] for item in theirs])
         now = self._ports.clock.now_ms()
         visits: list[_Visit] = []
@@ -250,15 +249,11 @@ class Look:
     async def _visit_errands(self, reminders: Sequence[Item]) -> list[_Visit]:
         now = self._ports.clock.now_ms()
 
-        async def visit(both: tuple[Item, Errand]) -> _Visit:
-            item, errand = both
-            wake = await errand.wake_at(*parse_ref(item["ref"]))
+        async def visit(item: Item) -> _Visit:
+            wake = await self._errands.wake_at(item["ref"])
             return _Visit(item, plan_errand(wake, at_ms=item["at"], now_ms=now), 0)
 
-        return await some_at_once(visit, [(item, errand) for item in reminders if (errand := self._errand(item))])
-
-    def _errand(self, item: Item) -> Errand | None:
-        return self._errands.of(parse_ref(item["ref"])[1])
+        return await some_at_once(visit, [item for item in reminders if self._errands.know(item["ref"])])
 
     async def _move_reminders(self, moves: list[tuple[Item, Put]], bells: list[Bell]) -> None:
         """The new ones first: whatever dies in between, each message has one ahead of it.

@@ -16,16 +16,17 @@ from waypost.core.cron import read_cron
 from waypost.core.errors import NotFound, TooMuch, shown
 from waypost.core.ids import random_name
 from waypost.core.message import Phase
+from waypost.core.optimistic import change_item
 from waypost.core.pending import named
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     LONGEST_BELL_MS,
     Absent,
     Bell,
-    Busy,
     ConditionFailed,
     Delete,
     Equals,
+    Item,
     Ports,
     Present,
     Put,
@@ -42,9 +43,6 @@ from waypost.core.schedule import (
     schedules_partition,
 )
 from waypost.core.settings import Scheduled
-
-#: Others may be changing the same schedule; of those that meet, one succeeds.
-_TRIES = 8
 
 _STATES = {Phase.DELIVERED: "SUCCESS", Phase.FAILED: "FAIL", Phase.CANCELLED: "FAIL"}
 
@@ -175,23 +173,22 @@ class Schedules:
 
     async def _change(self, account: str, schedule_id: str, change: Callable[[Schedule | None, int], Schedule]) -> None:
         """Makes of a schedule what `change` makes of it at that time."""
-        standing = await self.find(account, errand_of(schedule_id))
-        for _ in range(_TRIES):
+
+        async def once(item: Item | None) -> None:
+            standing = Schedule.from_item(account, item)
             wanted = change(standing, self._ports.clock.now_ms())
             if wanted == standing:
                 return
             try:
                 await self.replace(standing, wanted)
-            except ConditionFailed as lost:
-                standing = Schedule.from_item(account, lost.item)
             except TooLarge:
                 raise TooMuch(
                     f"schedule {shown(schedule_id)} is too large to be stored: its destination and headers have more"
                     f" than {limits.ITEM // 1024} KB together; put data into the body"
                 ) from None
-            else:
-                return
-        raise Busy(f"others are changing the schedule {schedule_id}")
+
+        key = schedule_key(account, errand_of(schedule_id))
+        await change_item(self._ports, key, once, f"the schedule {schedule_id}")
 
 
 def next_after(cron: str, ms: int) -> int:

@@ -140,18 +140,25 @@ class _Given:
         return BadRequest(f"{self.spelt(name)}: {shown(self.values[name])} {what}")
 
 
+class Asked(Struct, frozen=True):
+    """A message that somebody asks for, but for its settings."""
+
+    account: str
+    caller_ip: str
+    now_ms: int
+    url: str = ""
+    body: bytes = b""
+    #: The api whose URL that is; empty: the caller named a URL.
+    api: str = ""
+
+
 def read_settings(
     headers: Sequence[tuple[str, str]],
     query: Sequence[tuple[str, str]],
+    asked: Asked,
     *,
-    account: str,
-    url: str,
-    body: bytes,
-    caller_ip: str,
     policy: Policy,
     guard: Guard,
-    now_ms: int,
-    api: str = "",
 ) -> Request:
     """Checks everything that a publish says besides destination and body. Raises BadRequest naming the field.
 
@@ -162,18 +169,20 @@ def read_settings(
         given = _with_all_forwarded(given, headers)
     defaults = Terms("POST", (), policy.default_retries, min(policy.default_timeout_ms, policy.max_timeout_ms))
     terms = _terms(given, defaults, policy, guard)
-    if api and not terms.callback:
-        raise BadRequest(f"{given.behind_prefix(_CALLBACK)} is missing: api/{api} answers to the URL that it names")
+    if asked.api and not terms.callback:
+        raise BadRequest(
+            f"{given.behind_prefix(_CALLBACK)} is missing: api/{asked.api} answers to the URL that it names"
+        )
     return Request(
-        account=account,
-        url=url,
+        account=asked.account,
+        url=asked.url,
         terms=terms,
-        body=body,
-        asked_ms=now_ms,
-        due_ms=_due(given, policy, now_ms),
-        caller_ip=caller_ip,
-        dedup=_dedup(given, url, body, terms.headers),
-        via=Via(api=api) if api else DIRECT,
+        body=asked.body,
+        asked_ms=asked.now_ms,
+        due_ms=_due(given, policy, asked.now_ms),
+        caller_ip=asked.caller_ip,
+        dedup=_dedup(given, asked.url, asked.body, terms.headers),
+        via=Via(api=asked.api) if asked.api else DIRECT,
     )
 
 
@@ -190,15 +199,10 @@ class Scheduled(Struct, frozen=True):
 def read_schedule(
     headers: Sequence[tuple[str, str]],
     query: Sequence[tuple[str, str]],
+    asked: Asked,
     *,
-    account: str,
-    url: str,
-    body: bytes,
-    caller_ip: str,
     policy: Policy,
     guard: Guard,
-    now_ms: int,
-    api: str = "",
 ) -> Scheduled:
     """Likewise for a request to make a schedule. Raises BadRequest."""
     own_headers, headers = _parted(headers)
@@ -214,7 +218,7 @@ def read_schedule(
     if len(cron) > limits.CRON_LENGTH:
         raise own.bad(_CRON, f"is longer than {limits.CRON_LENGTH} characters, shorten it")
     try:
-        occurs = read_cron(cron).after(now_ms) is not None
+        occurs = read_cron(cron).after(asked.now_ms) is not None
     except CronError as wrong:
         raise own.bad(_CRON, f"is no cron expression that can be used: {wrong}") from None
     if not occurs:
@@ -225,19 +229,7 @@ def read_schedule(
             _SCHEDULE_ID,
             f"can't be a schedule's id, write letters, digits, -, _ and ., at most {limits.SCHEDULE_ID_LENGTH} of them",
         )
-    request = read_settings(
-        headers,
-        query,
-        account=account,
-        url=url,
-        body=body,
-        caller_ip=caller_ip,
-        policy=policy,
-        guard=guard,
-        now_ms=now_ms,
-        api=api,
-    )
-    return Scheduled(cron, schedule_id, request)
+    return Scheduled(cron, schedule_id, read_settings(headers, query, asked, policy=policy, guard=guard))
 
 
 _Pairs = list[tuple[str, str]]
@@ -292,7 +284,7 @@ def check_defaults(defaults: Sequence[tuple[str, str]], policy: Policy, guard: G
     for name, _ in defaults:
         if name in _NO_DEFAULTS:
             raise BadRequest(f"{canonical(name)} is nothing that all messages can have; leave it out")
-    read_settings(defaults, (), account="", url="", body=b"", caller_ip="", policy=policy, guard=guard, now_ms=0)
+    read_settings(defaults, (), Asked("", "", 0), policy=policy, guard=guard)
 
 
 def with_defaults(

@@ -9,7 +9,6 @@ from waypost.core.deliver import AGAIN_MS, Deliverer
 from waypost.core.destination import host_of
 from waypost.core.errands import Errands
 from waypost.core.fairness import FairSlots
-from waypost.core.message import parse_ref
 from waypost.core.ports import Bell, Busy, Unavailable
 from waypost.engines.embedded.doorbell import HeapDoorbell
 
@@ -87,8 +86,8 @@ class Dispatcher:
         """Delivers what the bell speaks of, or puts it in line behind its host. `slot` is the host whose slot is taken
         for it already."""
         try:
-            if errand := self._errands.of(parse_ref(ref)[1]):
-                if note := await errand.run(*parse_ref(ref)):
+            if self._errands.know(ref):
+                if note := await self._errands.run(ref):
                     _log.warning("%s: %s", ref, note)
                 return
             message = await self._deliverer.find(ref)
