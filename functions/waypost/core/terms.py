@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from typing import Any
 
 from msgspec import Struct
 
 from waypost.core.ports import Item
+
+
+class LaneKind(enum.StrEnum):
+    QUEUE = "queue"
+    KEY = "key"
+
+
+class Limits(Struct, frozen=True):
+    """So many at once, and so many starts in a period; 0: any number."""
+
+    parallelism: int = 0
+    rate: int = 0
+    period_ms: int = 1_000
+
+    def as_tuple(self) -> tuple[int, int, int]:
+        return self.parallelism, self.rate, self.period_ms
+
+
+class InLane(Struct, frozen=True):
+    """The queue that a message goes through, or its flow-control key, with the limits that it asks for; None: as they
+    are."""
+
+    kind: LaneKind
+    name: str
+    limits: Limits | None = None
+
+    def to_item(self) -> list[Any]:
+        return [self.kind.value, self.name, *(self.limits.as_tuple() if self.limits else ())]
+
+    @staticmethod
+    def from_item(item: Any) -> InLane:
+        kind, name, *limits = item
+        return InLane(LaneKind(kind), name, Limits(*limits) if limits else None)
 
 
 class Terms(Struct, frozen=True):
@@ -27,6 +61,7 @@ class Terms(Struct, frozen=True):
     callback: Callback | None = None
     #: Told of the end, if it is a failure.
     failure_callback: Callback | None = None
+    lane: InLane | None = None
 
     def to_item(self) -> dict[str, Any]:
         """The attributes of a stored item; what was not chosen takes no room."""
@@ -48,6 +83,8 @@ class Terms(Struct, frozen=True):
             item["cb"] = self.callback.to_item()
         if self.failure_callback:
             item["fcb"] = self.failure_callback.to_item()
+        if self.lane:
+            item["lane"] = self.lane.to_item()
         return item
 
     @staticmethod
@@ -64,6 +101,7 @@ class Terms(Struct, frozen=True):
             redacted=tuple(item.get("redacted", ())),
             callback=Callback.from_item(callback) if callback else None,
             failure_callback=Callback.from_item(failure_callback) if failure_callback else None,
+            lane=InLane.from_item(item["lane"]) if "lane" in item else None,
         )
 
 

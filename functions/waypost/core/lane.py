@@ -1,0 +1,330 @@
+"""A lane: all that decides who of its messages may start. Queues and flow-control keys are both lanes, and differ in how
+long a slot is held: in a queue until its message has ended and its callbacks too, under a key while a request is out.
+
+Everything here is pure. A lane is one item that is replaced as a whole under the condition that nobody has replaced it
+since it was read; its line lies beside it, one item a place, and only says who asks to be let in.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from waypost.core.message import VERSION, digest
+from waypost.core.policy import SECOND
+from waypost.core.ports import Item, Key
+from waypost.core.terms import InLane, LaneKind, Limits
+
+#: What lanes are called by bells and reminders begins with this.
+LANE = "lane"
+#: A slot that was given is asked after when it has been unused for so long.
+ASKED_AFTER_MS = 30 * SECOND
+#: So many are let in by one write, whatever the limits.
+_MOST_AT_ONCE = 100
+#: How far the clocks of two visitors may be apart before the end of a window is doubted.
+_LONGEST_STEP_MS = 5 * SECOND
+
+#: A message in a place: whoever comes again comes in another one.
+Entrant = tuple[str, int]
+
+
+class Held(Struct, frozen=True, array_like=True):
+    """A slot. Its message may start, once, while it is held in this place."""
+
+    place: int
+    #: When somebody asks what has become of it.
+    ask_ms: int
+    #: The start of the window that its start counts in; 0: nothing counts.
+    window_ms: int = 0
+
+
+class Entry(Struct, frozen=True):
+    """Who stands in line."""
+
+    place: int
+    message_id: str
+    #: How long the destination may take, for its bell.
+    timeout_ms: int
+
+    @property
+    def entrant(self) -> Entrant:
+        return self.message_id, self.place
+
+
+class Turn(enum.Enum):
+    """Whether a message that stands in a place may start."""
+
+    NOW = enum.auto()
+    #: It holds no slot.
+    IN_LINE = enum.auto()
+    PAUSED = enum.auto()
+    #: It holds a slot, and came too late for the window that its start counts in.
+    LATE = enum.auto()
+    #: Its queue was deleted.
+    NEVER = enum.auto()
+
+
+class Lane(Struct, frozen=True):
+    kind: LaneKind
+    name: str
+    created_ms: int
+    updated_ms: int
+    limits: Limits
+    #: Limits that were set by an operator, whatever messages say.
+    pinned_parallelism: bool = False
+    pinned_rate: bool = False
+    #: Since when; 0: it is not.
+    paused_ms: int = 0
+    #: Whoever stands up to here is cancelled: the queue was deleted.
+    void_below: int = 0
+    #: A queue that was deleted, and not used since.
+    gone: bool = False
+    held: Mapping[str, Held] = {}
+    window_ms: int = 0
+    used: int = 0
+    #: A bell for the end of a full window is under way until then.
+    wake_ms: int = 0
+    #: How many places were left for good.
+    left: int = 0
+    #: The place of the message whose limits these are.
+    set_by: int = 0
+    #: The start of the process that wrote it last, where slots don't outlive it.
+    boot: str = ""
+    version: int = 0
+
+    # What stands ------------------------------------------------------------------------------------------------------
+
+    @property
+    def holds_to_the_end(self) -> bool:
+        """Whether a slot is held through retries and callbacks."""
+        return self.kind is LaneKind.QUEUE
+
+    @property
+    def limits_parallelism(self) -> bool:
+        return self.limits.parallelism > 0
+
+    @property
+    def window_ends_ms(self) -> int:
+        return self.window_ms + self.limits.period_ms
+
+    def room(self, now_ms: int) -> int:
+        """How many more may be let in now."""
+        return 0 if self.paused_ms else min(self._free_slots, self.starts_left(now_ms))
+
+    @property
+    def _free_slots(self) -> int:
+        """A rate alone gives out no more slots than are soon used: each takes room in the lane's item."""
+        most = self.limits.parallelism or _MOST_AT_ONCE
+        return max(0, min(most - len(self.held), _MOST_AT_ONCE))
+
+    def starts_left(self, now_ms: int) -> int:
+        if not self.limits.rate:
+            return _MOST_AT_ONCE
+        used = 0 if self._window_is_over(now_ms) else self.used
+        return max(0, self.limits.rate - used)
+
+    def is_full_until(self, now_ms: int) -> int:
+        """The end of a window in which nobody may start any more; 0: somebody may, or it isn't up to the window."""
+        is_full = not self.paused_ms and self._free_slots > 0 and self.starts_left(now_ms) == 0
+        return self.window_ends_ms if is_full else 0
+
+    def turn(self, message_id: str, place: int, now_ms: int) -> Turn:
+        held = self.held.get(message_id)
+        if place <= self.void_below:
+            return Turn.NEVER
+        if held is None or held.place != place:
+            return Turn.IN_LINE
+        if self.paused_ms:
+            return Turn.PAUSED
+        if held.window_ms and self.limits.rate and now_ms >= held.window_ms + self.limits.period_ms:
+            return Turn.LATE
+        return Turn.NOW
+
+    def overdue(self, now_ms: int, boot: str) -> Sequence[Entrant]:
+        """Slots that somebody must ask after: nothing was heard of them for long, or not since a restart."""
+        restarted = self.boot != boot
+        return [(one, held.place) for one, held in self.held.items() if restarted or held.ask_ms <= now_ms]
+
+    def wake_at(self, now_ms: int) -> int:
+        """When there is something to do at the latest if nobody comes; the line is not empty."""
+        times = [held.ask_ms for held in self.held.values()]
+        if self.room(now_ms):
+            times.append(now_ms)
+        elif full_until := self.is_full_until(now_ms):
+            times.append(full_until)
+        return min(times, default=now_ms + ASKED_AFTER_MS)
+
+    # What may become of it --------------------------------------------------------------------------------------------
+
+    def in_window(self, now_ms: int) -> Lane:
+        return replace(self, window_ms=now_ms, used=0) if self.limits.rate and self._window_is_over(now_ms) else self
+
+    def without(self, done: Iterable[Entrant]) -> Lane:
+        """Those have left their places, and their slots with them."""
+        held, left = dict(self.held), self.left
+        for message_id, place in done:
+            if message_id in held and held[message_id].place == place:
+                del held[message_id]
+                left += place > self.void_below
+        return self if len(held) == len(self.held) else replace(self, held=held, left=left)
+
+    def asked(self, answers: Mapping[Entrant, int]) -> Lane:
+        """What is known of these slots is good until then."""
+        held = dict(self.held)
+        for (message_id, place), until_ms in answers.items():
+            if message_id in held and held[message_id].place == place:
+                held[message_id] = replace(held[message_id], ask_ms=until_ms)
+        return self if held == self.held else replace(self, held=held)
+
+    def letting_in(self, entries: Sequence[Entry], now_ms: int) -> tuple[Lane, Sequence[Entry]]:
+        """As many of those as there is room for, in their order, and who they are."""
+        lane = self.in_window(now_ms)
+        admitted = [one for one in entries if one.message_id not in lane.held][: lane.room(now_ms)]
+        if not admitted:
+            return self, ()
+        window_ms = lane.window_ms if lane.limits.rate else 0
+        held = dict(lane.held) | {
+            one.message_id: Held(one.place, now_ms + ASKED_AFTER_MS, window_ms) for one in admitted
+        }
+        used = lane.used + (len(admitted) if lane.limits.rate else 0)
+        return replace(lane, held=held, used=used), admitted
+
+    def renewed(self, entrant: Entrant, now_ms: int) -> Lane | None:
+        """Its start counts in the window that is open now; None: that is full."""
+        lane = self.in_window(now_ms)
+        message_id, place = entrant
+        held = lane.held.get(message_id)
+        if held is None or held.place != place or lane.paused_ms or not lane.starts_left(now_ms):
+            return None
+        standing = dict(lane.held) | {message_id: Held(place, now_ms + ASKED_AFTER_MS, lane.window_ms)}
+        return replace(lane, held=standing, used=lane.used + 1)
+
+    def asked_for(self, limits: Limits, place: int) -> Lane:
+        """With the limits of the message in that place, if it is the newest so far and none are pinned."""
+        if place <= self.set_by:
+            return self
+        parallelism = self.limits.parallelism if self.pinned_parallelism else limits.parallelism
+        rate = (self.limits.rate, self.limits.period_ms) if self.pinned_rate else (limits.rate, limits.period_ms)
+        wanted = Limits(parallelism, *rate)
+        return self if wanted == self.limits else replace(self, limits=wanted, set_by=place)
+
+    def _window_is_over(self, now_ms: int) -> bool:
+        """Also one that begins far ahead: then a clock has stepped back."""
+        return now_ms >= self.window_ends_ms or self.window_ms - now_ms > max(self.limits.period_ms, _LONGEST_STEP_MS)
+
+    # As it is stored --------------------------------------------------------------------------------------------------
+
+    def to_item(self, account: str) -> dict[str, Any]:
+        """What is as usual takes no room: each change is paid by the size of the whole."""
+        key = lane_key(account, lane_digest(self.kind, self.name))
+        item: dict[str, Any] = {
+            "pk": key.pk,
+            "sk": key.sk,
+            "v": VERSION,
+            "kind": self.kind.value,
+            "name": self.name,
+            "created": self.created_ms,
+            "updated": self.updated_ms,
+            "limits": list(self.limits.as_tuple()),
+            "held": {one: _stored(held) for one, held in self.held.items()},
+            "ver": self.version,
+        }
+        usual = {
+            "pinp": self.pinned_parallelism,
+            "pinr": self.pinned_rate,
+            "paused": self.paused_ms,
+            "void": self.void_below,
+            "gone": self.gone,
+            "window": self.window_ms,
+            "used": self.used,
+            "wake": self.wake_ms,
+            "left": self.left,
+            "by": self.set_by,
+            "boot": self.boot,
+        }
+        return item | {name: value for name, value in usual.items() if value}
+
+    @staticmethod
+    def from_item(item: Item) -> Lane:
+        return Lane(
+            kind=LaneKind(item["kind"]),
+            name=item["name"],
+            created_ms=item["created"],
+            updated_ms=item["updated"],
+            limits=Limits(*item["limits"]),
+            pinned_parallelism=item.get("pinp", False),
+            pinned_rate=item.get("pinr", False),
+            paused_ms=item.get("paused", 0),
+            void_below=item.get("void", 0),
+            gone=item.get("gone", False),
+            held={one: Held(*held) for one, held in item["held"].items()},
+            window_ms=item.get("window", 0),
+            used=item.get("used", 0),
+            wake_ms=item.get("wake", 0),
+            left=item.get("left", 0),
+            set_by=item.get("by", 0),
+            boot=item.get("boot", ""),
+            version=item["ver"],
+        )
+
+
+def _stored(held: Held) -> list[int]:
+    return [held.place, held.ask_ms, held.window_ms] if held.window_ms else [held.place, held.ask_ms]
+
+
+# Where they lie ------------------------------------------------------------------------------------------------------
+
+
+def lane_digest(kind: LaneKind, name: str) -> str:
+    return digest(kind.value, name)
+
+
+def errand_of(lane: str) -> str:
+    """What bells and reminders call the lane of this digest."""
+    return f"{LANE}_{lane}"
+
+
+def lane_ref(account: str, lane: str) -> str:
+    return f"{account}#{errand_of(lane)}"
+
+
+def digest_of(in_lane: InLane) -> str:
+    return lane_digest(in_lane.kind, in_lane.name)
+
+
+def lane_key(account: str, lane: str) -> Key:
+    return Key(f"{account}#lane#{lane}", "lane")
+
+
+def counter_key(account: str, lane: str) -> Key:
+    """How many places were given out, and how many of them were left without a change of the lane."""
+    return Key(f"{account}#lane#{lane}", "places")
+
+
+def line_of(account: str, lane: str) -> str:
+    """The partition of those who stand in line."""
+    return f"{account}#line#{lane}"
+
+
+def place_bound(place: int) -> str:
+    """Sorts before whoever stands in this place, and after all before it."""
+    return f"{place:015d}"
+
+
+def entry_key(account: str, lane: str, entrant: Entrant) -> Key:
+    message_id, place = entrant
+    return Key(line_of(account, lane), f"{place_bound(place)}#{message_id}")
+
+
+def entry_item(account: str, lane: str, entry: Entry) -> dict[str, Any]:
+    key = entry_key(account, lane, entry.entrant)
+    return {"pk": key.pk, "sk": key.sk, "v": VERSION, "timeout": entry.timeout_ms}
+
+
+def entry_from(item: Item) -> Entry:
+    place, _, message_id = item["sk"].partition("#")
+    return Entry(int(place), message_id, item["timeout"])
