@@ -21,6 +21,7 @@ from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch
 from waypost.core.firing import Firer
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
+from waypost.core.lanes import Lanes
 from waypost.core.llm import Llm
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy
@@ -77,6 +78,7 @@ class Api:
         firer: Firer,
         messages: Messages,
         canceller: Canceller,
+        lanes: Lanes,
         dead_letters: DeadLetters,
         keys: KeyStore,
     ):
@@ -86,6 +88,7 @@ class Api:
         self._publisher = publisher
         self._messages = messages
         self._canceller = canceller
+        self._lanes = lanes
         self.letters = LetterRoutes(ports, policy, dead_letters, guard)
         self.groups = GroupRoutes(policy, groups, guard)
         self.batches = BatchRoutes(ports, policy, publisher, groups, guard, llm)

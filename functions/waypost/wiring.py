@@ -20,9 +20,12 @@ from waypost.core.firing import Firer
 from waypost.core.fresh import Fresh
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
+from waypost.core.lane_errand import LaneErrand
+from waypost.core.lanes import Lanes
 from waypost.core.llm import NO_LLM, Llm, completions_url
 from waypost.core.log import Log
 from waypost.core.look import Look
+from waypost.core.message import LANE
 from waypost.core.messages import Messages
 from waypost.core.order import ORDER, OpenOrders
 from waypost.core.policy import Policy
@@ -53,13 +56,14 @@ class Service:
 def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard, llm: Llm = NO_LLM) -> Service:
     looked, fresh = Looked(), Fresh(policy.fresh)
     keys, log, orders = KeyStore(ports, alone=bool(policy.boot)), Log(ports, policy), OpenOrders(ports)
-    acceptor = Acceptor(ports, policy, looked, log)
-    messages = Messages(ports, policy, log)
+    lanes = Lanes(ports, policy)
+    acceptor = Acceptor(ports, policy, looked, lanes, log)
+    messages = Messages(ports, policy, lanes, log)
     canceller = Canceller(ports, policy, messages, orders, log)
-    publisher = Publisher(ports, policy, looked, fresh, acceptor)
+    publisher = Publisher(ports, policy, looked, fresh, acceptor, lanes)
     groups, schedules = Groups(ports), Schedules(ports, policy)
     firer = Firer(ports, schedules, publisher, groups, guard, llm)
-    errands = Errands({ORDER: canceller, SCHEDULE: firer})
+    errands = Errands({ORDER: canceller, SCHEDULE: firer, LANE: LaneErrand(ports, lanes, messages)})
     return Service(
         api=Api(
             ports,
@@ -73,10 +77,11 @@ def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard, llm: Ll
             firer,
             messages,
             canceller,
+            lanes,
             DeadLetters(ports, policy, acceptor),
             keys,
         ),
-        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor, orders, llm, log),
+        deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor, orders, lanes, llm, log),
         look=Look(ports, policy, looked, errands),
         log=log,
         keys=keys,

@@ -3,6 +3,7 @@ attempt that calls back, or an operator who retries."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from msgspec import Struct
 from waypost.core.body import store_body
 from waypost.core.cursor import open_cursor
 from waypost.core.ids import Place, make_message_id
+from waypost.core.lanes import Lanes
 from waypost.core.log import Log
 from waypost.core.message import DIRECT, Message, Via, life_ends_ms, partition_of
 from waypost.core.policy import Policy
@@ -35,6 +37,8 @@ class Request(Struct, frozen=True):
     #: How long such a name holds; 0: as long as the account's do.
     dedup_ms: int = 0
     via: Via = DIRECT
+    #: The ref of a message whose queue waits until this has ended.
+    holds_up: str = ""
 
 
 class NotStored(Struct, frozen=True):
@@ -50,10 +54,11 @@ class NotStored(Struct, frozen=True):
 
 
 class Acceptor:
-    def __init__(self, ports: Ports, policy: Policy, looked: Looked, log: Log) -> None:
+    def __init__(self, ports: Ports, policy: Policy, looked: Looked, lanes: Lanes, log: Log) -> None:
         self._ports = ports
         self._policy = policy
         self._looked = looked
+        self._lanes = lanes
         self._log = log
 
     async def make(self, request: Request, random: Randomness | None = None) -> Message:
@@ -79,21 +84,23 @@ class Acceptor:
         return made
 
     async def announce(self, message: Message, watch: Stopwatch) -> None:
-        """After it was stored, which began when `watch` did: a reminder, if the look may have missed it, and a bell."""
+        """After it was stored, which began when `watch` did: a reminder, if the look may have missed it, and a bell, or
+        its place in its lane's line."""
         if self._may_be_missed(watch)(message):
             await self.remind(message)
         await self.ring(message)
 
     async def announce_all(self, messages: Sequence[Message], watch: Stopwatch) -> Mapping[str, NotStored]:
-        """Likewise. Returns, by id, those that needed a reminder when the store failed: nobody may rely on them."""
+        """Likewise. Returns, by id, those that needed more than a bell when the store failed: nobody may rely on
+        them."""
         missed = list(filter(self._may_be_missed(watch), messages))
         failed: Mapping[str, NotStored] = {}
         try:
             await self._remind_all(missed)
         except (Busy, Unavailable) as reason:
             failed = {message.id: NotStored.because(reason) for message in missed}
-        await self._ring([message for message in messages if message.id not in failed])
-        return failed
+        missing = await self._ring_all([message for message in messages if message.id not in failed])
+        return {**failed, **missing}
 
     async def remind(self, message: Message, *, tell: bool = True) -> None:
         """For a message that the look may have missed: what the look would have done. `tell`: it is new."""
@@ -103,7 +110,28 @@ class Acceptor:
         await remind(self._ports, message.ref, at, self._policy.shards)
 
     async def ring(self, message: Message) -> None:
-        await self._ring([message])
+        """Raises Busy or Unavailable if it is not in line then."""
+        if message.lane_place:
+            await self._lanes.line_up([message])
+        else:
+            await self._ring([message])
+
+    async def _ring_all(self, messages: Sequence[Message]) -> Mapping[str, NotStored]:
+        in_line: defaultdict[str, list[Message]] = defaultdict(list)
+        others = []
+        for message in messages:
+            if message.lane_place:
+                in_line[message.lane].append(message)
+            else:
+                others.append(message)
+        await self._ring(others)
+        failed: dict[str, NotStored] = {}
+        for waiting in in_line.values():
+            try:
+                await self._lanes.line_up(waiting)
+            except (Busy, Unavailable) as reason:
+                failed |= {message.id: NotStored.because(reason) for message in waiting}
+        return failed
 
     def _life_ends_ms(self, request: Request) -> int:
         return life_ends_ms(
@@ -148,6 +176,7 @@ class Acceptor:
             body=body,
             ttl_ms=ttl_ms,
             via=request.via,
+            holds_up=request.holds_up,
         )
 
     def _may_be_missed(self, watch: Stopwatch) -> Callable[[Message], bool]:

@@ -14,7 +14,7 @@ from waypost.core.accept import Request
 from waypost.core.message import Message, Via
 from waypost.core.ports import Answer, NoAnswer, Randomness
 from waypost.core.settings import canonical
-from waypost.core.terms import Callback, Terms
+from waypost.core.terms import Callback, LaneKind, Terms
 
 _JSON = ("Content-Type", "application/json")
 
@@ -41,6 +41,7 @@ def callback_request(
         asked_ms=now_ms,
         due_ms=now_ms + callback.delay_ms,
         caller_ip=message.caller_ip,
+        holds_up=message.ref if message.terms.lane and message.terms.lane.kind is LaneKind.QUEUE else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
@@ -15,34 +16,31 @@ from waypost.core.callback import callback_request, name_from
 from waypost.core.dead_letters import capped_headers, cut, dead_letter, letter_id
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
+from waypost.core.lane import Turn
+from waypost.core.lanes import Lanes
 from waypost.core.llm import KeyMissing, Llm
 from waypost.core.log import Log
 from waypost.core.message import (
     LEASE_MARGIN_MS,
-    STATE_OUTLIVES_MS,
-    VERSION,
     Message,
     Phase,
     State,
     message_key,
     parse_ref,
+    place_in_line,
 )
 from waypost.core.order import OpenOrders
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     LONGEST_BELL_MS,
-    Absent,
     AllOf,
     Answer,
-    AnyOf,
-    AtMost,
     Bell,
     Busy,
     Change,
     Condition,
     ConditionFailed,
     Equals,
-    Item,
     NoAnswer,
     Outgoing,
     Ports,
@@ -53,7 +51,19 @@ from waypost.core.ports import (
 from waypost.core.reminder import Looked, Stopwatch, remind
 from waypost.core.retry import Delivered, RetryAt, after_attempt, is_success
 from waypost.core.signing import SigningKeys, sign
-from waypost.core.terms import hidden
+from waypost.core.terms import LaneKind, hidden
+from waypost.core.transitions import (
+    NOT_STOPPED,
+    UNDER_WAY,
+    claim_condition,
+    claim_in_place,
+    ended,
+    is_abandoned,
+    lease,
+    needs_reminder,
+    retry_later,
+    settle_condition,
+)
 
 #: The request is over this long before the lease ends.
 _SETTLE_MARGIN_MS = 10_000
@@ -92,6 +102,7 @@ class Deliverer:
         signing_keys: Callable[[str], Awaitable[SigningKeys]],
         acceptor: Acceptor,
         orders: OpenOrders,
+        lanes: Lanes,
         llm: Llm,
         log: Log,
     ) -> None:
@@ -100,6 +111,7 @@ class Deliverer:
         self._looked = looked
         self._fresh = fresh
         self._orders = orders
+        self._lanes = lanes
         self._llm = llm
         self._signing_keys = signing_keys
         self._acceptor = acceptor
@@ -131,6 +143,11 @@ class Deliverer:
         try:
             if await self._ordered_off(attempt):
                 return None
+            if message.lane:
+                admitted = await self._admitted(attempt)
+                if admitted is None:
+                    return None
+                attempt = admitted
             started_ms = self._ports.clock.now_ms()
             self._log.active(message, started_ms)
             outcome = await self._attempt(attempt)
@@ -144,7 +161,7 @@ class Deliverer:
         What such an attempt still comes to is no longer written.
         """
         now = self._ports.clock.now_ms()
-        return [self._put_back(attempt, now) for attempt in self._under_way.values()]
+        return [self._put_back(attempt, now, may_have_begun=True) for attempt in self._under_way.values()]
 
     # Claim -----------------------------------------------------------------------------------------------------------
 
@@ -157,7 +174,8 @@ class Deliverer:
             now = self._ports.clock.now_ms()
         try:
             # Undone only by a crash, which undoes everything after it too: then the attempt in flight is made again.
-            item = await self._ports.table.write(self._lease(message, now, claim_condition(now)), relaxed=True)
+            free = claim_in_place(message, now) if message.lane else claim_condition(now)
+            item = await self._ports.table.write(self._lease(message, now, free), relaxed=not message.lane)
         except ConditionFailed as refused:
             return await self._after_refused_claim(message, State.from_item(refused.item))
         return Attempt(message, State.from_item(item))
@@ -167,6 +185,10 @@ class Deliverer:
         if state.phase is Phase.RETRY and state.due_ms > now and not state.stop:
             if await self._wait_or_ring_again(message, state.due_ms - now):
                 return await self._claim(message)
+        elif state.phase.final:
+            await self._lanes.leave(message, state, place_in_line(message, state))
+        elif state.phase is not Phase.ACTIVE and message.lane and not place_in_line(message, state):
+            await self._lanes.arrive(message, state)
         elif state.phase is Phase.ACTIVE and is_abandoned(state, now, self._policy.boot):
             return await self._take_over(message, state, now)
         return None
@@ -174,15 +196,21 @@ class Deliverer:
     async def _take_over(self, message: Message, state: State, now: int) -> Attempt | None:
         """The worker before us did not return: a crash, which costs no retry of the user's."""
         crashed = replace(state, crashes=state.crashes + 1)
-        held = AllOf((Equals("token", state.token), _UNDER_WAY))
+        place = place_in_line(message, state)
+        held = AllOf((Equals("token", state.token), UNDER_WAY))
         try:
             if state.stop or await self._orders.cover(message):
-                await self._ports.table.write(ended(message, crashed, Phase.CANCELLED, now, when=held))
-                self._log.canceled(message, now)
+                await self._end_cancelled(message, crashed, now, held)
                 return None
-            held = AllOf((*held.conditions, Absent("stop")))
+            held = AllOf((*held.conditions, NOT_STOPPED))
             if crashed.crashes >= limits.CRASHES:
                 await self._give_up(message, crashed, now, held)
+                return None
+            if _starts_once_in_place(message):
+                waiting = replace(crashed, due_ms=now, out_of_line=True)
+                await self._ports.table.write(retry_later(message, waiting, held))
+                await self._lanes.leave(message, waiting, place)
+                await self._lanes.arrive(message, replace(waiting, phase=Phase.RETRY))
                 return None
             item = await self._ports.table.write(self._lease(message, now, held, crashed.crashes))
         except ConditionFailed:
@@ -194,13 +222,22 @@ class Deliverer:
         outcome = NoAnswer("delivery did not return")
         lost = _with_attempt(message, crashed, outcome, now, now)
         watch = Stopwatch(self._ports.clock, now)
-        callbacks = await self._callbacks(message, replace(lost, phase=Phase.FAILED), outcome, now, attempted=False)
+        lost = replace(lost, phase=Phase.FAILED, ended_ms=now)
+        callbacks = await self._callbacks(message, lost, outcome, now, attempted=False)
+        lost = _waited_for(message, lost, callbacks)
         end = ended(message, lost, Phase.FAILED, now, when=held)
         letter = dead_letter(message, lost, now, outcome, self._policy)
         await self._ports.table.write_together([end, letter, *(Put(one.to_item()) for one in callbacks)])
-        self._log.settled(message, replace(lost, phase=Phase.FAILED), now)
+        self._log.settled(message, lost, now)
         for one in callbacks:
             await self._acceptor.announce(one, watch)
+        await self._lanes.leave(message, lost, place_in_line(message, lost))
+
+    async def _end_cancelled(self, message: Message, state: State, now: int, held: Condition) -> None:
+        """Raises ConditionFailed."""
+        await self._ports.table.write(ended(message, state, Phase.CANCELLED, now, when=held))
+        self._log.canceled(message, now)
+        await self._lanes.leave(message, replace(state, phase=Phase.CANCELLED), place_in_line(message, state))
 
     async def _ordered_off(self, attempt: Attempt) -> bool:
         """Whether an order covers what was claimed; it is cancelled then."""
@@ -209,28 +246,41 @@ class Deliverer:
             if not await self._orders.cover(message):
                 return False
             now = self._ports.clock.now_ms()
-            held = AllOf((_UNDER_WAY, Equals("token", state.token)))
-            await self._ports.table.write(ended(message, state, Phase.CANCELLED, now, when=held))
+            held = AllOf((UNDER_WAY, Equals("token", state.token)))
+            await self._end_cancelled(message, state, now, held)
         except (Busy, Unavailable):
             await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
             raise
         except ConditionFailed:
             return True  # It took effect and its answer was lost, or the lease was over before that.
         self._log.cancel_requested(message, now)
-        self._log.canceled(message, now)
         return True
+
+    async def _admitted(self, attempt: Attempt) -> Attempt | None:
+        """The attempt with the window that it counts in. None: its lane does not let it start now."""
+        message, state = attempt.message, attempt.state
+        place = place_in_line(message, state)
+        try:
+            turn, window_ms = await self._lanes.turn(message, place)
+            if turn is Turn.NOW:
+                return Attempt(message, replace(state, window_ms=window_ms))
+            now = self._ports.clock.now_ms()
+            if turn is Turn.NEVER:
+                held = AllOf((UNDER_WAY, Equals("token", state.token)))
+                with contextlib.suppress(ConditionFailed):
+                    await self._end_cancelled(message, state, now, held)
+                return None
+        except (Busy, Unavailable):
+            await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
+            raise
+        await self._put_back(attempt, now)
+        await self._lanes.wait(message, state, turn)
+        return None
 
     def _lease(self, message: Message, now: int, when: Condition, crashes: int = 0) -> Change:
         """The write that claims the message."""
-        held = {
-            "state": _ACTIVE,
-            "token": random_name(self._ports.random),
-            "lease": now + message.terms.timeout_ms + LEASE_MARGIN_MS,
-            "boot": self._policy.boot,
-        }
-        if crashes:
-            held["crashes"] = crashes
-        return _change(message, held, (), when)
+        lease_ms = now + message.terms.timeout_ms + LEASE_MARGIN_MS
+        return lease(message, random_name(self._ports.random), lease_ms, self._policy.boot, when, crashes)
 
     async def _is_made_due(self, message: Message, early_ms: int) -> bool:
         """Whether its state and no longer its own due time decides. Not asked where waiting is as good."""
@@ -259,10 +309,11 @@ class Deliverer:
             raise
         return await self._ports.sender.send(request) if request else None
 
-    async def _put_back(self, attempt: Attempt, due_ms: int) -> None:
+    async def _put_back(self, attempt: Attempt, due_ms: int, *, may_have_begun: bool = False) -> None:
         """Undoes the claim of an attempt that was not made, or that nobody will wait for."""
         message, state = attempt.message, attempt.state
-        waiting = replace(state, phase=Phase.RETRY, due_ms=due_ms)
+        out = may_have_begun and _starts_once_in_place(message)
+        waiting = replace(state, phase=Phase.RETRY, due_ms=due_ms, out_of_line=out)
         try:
             await self._write_retry(message, waiting, settle_condition(state))
         except ConditionFailed:
@@ -297,6 +348,7 @@ class Deliverer:
         """Writes what the attempt came to, if it is still ours to write; keeps trying until the lease ends."""
         state = attempt.state
         message = attempt.message
+        place = place_in_line(message, state)
         end: _End | None = None
         while True:
             now = self._ports.clock.now_ms()
@@ -308,7 +360,8 @@ class Deliverer:
                 if end is None or end.watch.late(now):
                     settled = self._after(message, state, outcome, started_ms, now)
                     watch = Stopwatch(self._ports.clock, now)
-                    end = _End(now, settled, watch, await self._callbacks(message, settled, outcome, now))
+                    callbacks = await self._callbacks(message, settled, outcome, now)
+                    end = _End(now, _waited_for(message, settled, callbacks), watch, callbacks)
                 await self._write_settled(message, end.state, settle_condition(state), outcome, end.callbacks)
             except ConditionFailed as refused:
                 standing = State.from_item(refused.item)
@@ -320,6 +373,7 @@ class Deliverer:
                     await self._ring(message, max(0, standing.due_ms - now))
                 for one in end.callbacks if end else ():
                     await self._acceptor.ring(one)
+                await self._lanes.leave(message, standing, place)
                 return None
             except (Busy, Unavailable):
                 if now >= state.lease_ms:
@@ -329,8 +383,9 @@ class Deliverer:
             self._log.settled(message, end.state, end.at_ms)
             for one in end.callbacks:
                 await self._acceptor.announce(one, end.watch)
+            await self._lanes.leave(message, end.state, place)
             if end.state.phase is Phase.RETRY:
-                await self._ring(message, end.state.due_ms - now)
+                await self._ring(message, end.state.due_ms - self._ports.clock.now_ms())
             return end.state
 
     async def _callbacks(
@@ -374,7 +429,7 @@ class Deliverer:
         if state.stop:
             return replace(failed, phase=Phase.CANCELLED, ended_ms=now)
         if retries:
-            return replace(failed, phase=Phase.RETRY, due_ms=due_ms)
+            return replace(failed, phase=Phase.RETRY, due_ms=due_ms, out_of_line=_starts_once_in_place(message))
         return replace(failed, phase=Phase.FAILED, ended_ms=now)
 
     async def _write_settled(
@@ -415,61 +470,20 @@ class Deliverer:
 
 # Decisions -----------------------------------------------------------------------------------------------------------
 
-_NEVER_ATTEMPTED = Absent("state")
-_RETRYING = Equals("state", Phase.RETRY.value)
-_ACTIVE = Phase.ACTIVE.value
-_UNDER_WAY = Equals("state", _ACTIVE)
-_NOT_STOPPED = Absent("stop")
+
+def _starts_once_in_place(message: Message) -> bool:
+    """Under a flow-control key each attempt takes its turn again."""
+    lane = message.terms.lane
+    return lane is not None and lane.kind is LaneKind.KEY
 
 
-def claim_condition(now_ms: int) -> Condition:
-    """When a message may be claimed without further ado: never attempted (then it is due itself), or due again."""
-    return AllOf((AnyOf((_NEVER_ATTEMPTED, AllOf((_RETRYING, AtMost("due", now_ms))))), _NOT_STOPPED))
-
-
-def settle_condition(state: State) -> Condition:
-    """Never on time: a zombie can't overwrite its successor, whatever the clocks say."""
-    mine = Equals("token", state.token)
-    return AllOf((_UNDER_WAY, mine)) if state.stop else AllOf((_UNDER_WAY, mine, _NOT_STOPPED))
-
-
-def is_abandoned(state: State, now_ms: int, boot: str) -> bool:
-    return state.lease_ms <= now_ms or bool(boot and state.boot != boot)
-
-
-def needs_reminder(looked: Looked, message: Message, now_ms: int) -> bool:
-    """The look gives a reminder to all that is unfinished when it comes; after it, whoever retries owes one."""
-    return looked.may_have_passed(message.place.minute, now_ms)
-
-
-def retry_later(message: Message, state: State, when: Condition) -> Change:
-    settled: dict[str, Any] = {"state": state.phase.value, "due": state.due_ms, "retried": state.retried}
-    return _change(message, settled | _attempts(state), ("token", "lease", "boot"), when)
-
-
-def due_at_once(message: Message, now_ms: int) -> Change:
-    """Makes a message due that waits for its first attempt or for another; what is known of attempts stays."""
-    waiting = AnyOf((_NEVER_ATTEMPTED, _RETRYING))
-    return _change(message, {"state": Phase.RETRY.value, "due": now_ms}, (), AllOf((waiting, _NOT_STOPPED)))
-
-
-def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condition) -> Change:
-    settled: dict[str, Any] = {
-        "state": str(phase),
-        "ended": now_ms,
-        "retried": state.retried,
-        "crashes": state.crashes,
-    }
-    return _change(message, settled | _attempts(state), ("token", "lease", "boot", "due"), when)
-
-
-def _attempts(state: State) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    if state.last:
-        found["last"] = state.last
-    if state.earlier:
-        found["earlier"] = [list(one) for one in state.earlier]
-    return found
+def _waited_for(message: Message, settled: State, callbacks: Sequence[Message]) -> State:
+    """Its queue waits for these, too."""
+    lane = message.terms.lane
+    if lane is None or lane.kind is not LaneKind.QUEUE or not callbacks:
+        return settled
+    names = (*settled.callbacks, *(one.id for one in callbacks))
+    return replace(settled, callbacks=names[-limits.AWAITED_CALLBACKS :])
 
 
 def _with_attempt(
@@ -481,6 +495,8 @@ def _with_attempt(
         before = tuple([state.last.get(name, 0) for name in ("at", "ms", "status", "error", "next")])
         earlier = (*earlier, before)[-limits.ATTEMPTS_BEFORE_LAST :]
     last: dict[str, Any] = {"at": started_ms, "ms": max(0, now_ms - started_ms), "status": 0, "error": ""}
+    if state.window_ms:
+        last["window"] = state.window_ms
     if isinstance(outcome, NoAnswer):
         last["error"] = outcome.reason[: limits.ERROR_LENGTH]
     else:
@@ -497,11 +513,6 @@ def _with_attempt(
             body = hidden(outcome.body).encode()
         last["headers"], last["body"] = headers, body
     return replace(state, last=last, earlier=earlier)
-
-
-def _change(message: Message, values: Item, remove: tuple[str, ...], when: Condition) -> Change:
-    ttl = (message.ttl_ms + STATE_OUTLIVES_MS) // 1000
-    return Change(message.state_key, set={"v": VERSION, **values, "ttl": ttl}, remove=remove, when=when)
 
 
 def delivery_headers(message: Message, retried: int, signature: str, region: str) -> list[tuple[str, str]]:

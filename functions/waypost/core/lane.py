@@ -1,5 +1,6 @@
-"""A lane: all that decides who of its messages may start. Queues and flow-control keys are both lanes, and differ in how
-long a slot is held: in a queue until its message has ended and its callbacks too, under a key while a request is out.
+"""A lane: all that decides who of its messages may start. Queues and flow-control keys are both lanes, and differ in
+how long a slot is held: in a queue until its message has ended and its callbacks too, under a key while a request is
+out.
 
 Everything here is pure. A lane is one item that is replaced as a whole under the condition that nobody has replaced it
 since it was read; its line lies beside it, one item a place, and only says who asks to be let in.
@@ -14,13 +15,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from waypost.core.message import VERSION, digest
+from waypost.core.message import LANE, VERSION, lane_digest
 from waypost.core.policy import SECOND
 from waypost.core.ports import Item, Key
-from waypost.core.terms import InLane, LaneKind, Limits
+from waypost.core.terms import LaneKind, Limits
 
-#: What lanes are called by bells and reminders begins with this.
-LANE = "lane"
 #: A slot that was given is asked after when it has been unused for so long.
 ASKED_AFTER_MS = 30 * SECOND
 #: So many are let in by one write, whatever the limits.
@@ -104,6 +103,10 @@ class Lane(Struct, frozen=True):
         return self.kind is LaneKind.QUEUE
 
     @property
+    def shown(self) -> str:
+        return f"{'queue' if self.kind is LaneKind.QUEUE else 'key'} {self.name}"
+
+    @property
     def limits_parallelism(self) -> bool:
         return self.limits.parallelism > 0
 
@@ -132,22 +135,31 @@ class Lane(Struct, frozen=True):
         is_full = not self.paused_ms and self._free_slots > 0 and self.starts_left(now_ms) == 0
         return self.window_ends_ms if is_full else 0
 
+    def waits_for_a_bell(self, now_ms: int) -> bool:
+        """Whether the end of a full window would pass unnoticed, if somebody stood in line."""
+        return self.is_full_until(now_ms) > 0 and not now_ms < self.wake_ms <= self.window_ends_ms
+
     def turn(self, message_id: str, place: int, now_ms: int) -> Turn:
-        held = self.held.get(message_id)
         if place <= self.void_below:
             return Turn.NEVER
-        if held is None or held.place != place:
+        if not self.holds((message_id, place)):
             return Turn.IN_LINE
+        held = self.held[message_id]
         if self.paused_ms:
             return Turn.PAUSED
         if held.window_ms and self.limits.rate and now_ms >= held.window_ms + self.limits.period_ms:
             return Turn.LATE
         return Turn.NOW
 
-    def overdue(self, now_ms: int, boot: str) -> Sequence[Entrant]:
+    def holds(self, entrant: Entrant) -> bool:
+        message_id, place = entrant
+        held = self.held.get(message_id)
+        return held is not None and held.place == place
+
+    def overdue(self, now_ms: int, boot: str, *, ask_all: bool = False) -> Sequence[Entrant]:
         """Slots that somebody must ask after: nothing was heard of them for long, or not since a restart."""
-        restarted = self.boot != boot
-        return [(one, held.place) for one, held in self.held.items() if restarted or held.ask_ms <= now_ms]
+        every = ask_all or self.boot != boot
+        return [(one, held.place) for one, held in self.held.items() if every or held.ask_ms <= now_ms]
 
     def wake_at(self, now_ms: int) -> int:
         """When there is something to do at the latest if nobody comes; the line is not empty."""
@@ -167,7 +179,7 @@ class Lane(Struct, frozen=True):
         """Those have left their places, and their slots with them."""
         held, left = dict(self.held), self.left
         for message_id, place in done:
-            if message_id in held and held[message_id].place == place:
+            if self.holds((message_id, place)):
                 del held[message_id]
                 left += place > self.void_below
         return self if len(held) == len(self.held) else replace(self, held=held, left=left)
@@ -176,7 +188,7 @@ class Lane(Struct, frozen=True):
         """What is known of these slots is good until then."""
         held = dict(self.held)
         for (message_id, place), until_ms in answers.items():
-            if message_id in held and held[message_id].place == place:
+            if self.holds((message_id, place)):
                 held[message_id] = replace(held[message_id], ask_ms=until_ms)
         return self if held == self.held else replace(self, held=held)
 
@@ -197,8 +209,7 @@ class Lane(Struct, frozen=True):
         """Its start counts in the window that is open now; None: that is full."""
         lane = self.in_window(now_ms)
         message_id, place = entrant
-        held = lane.held.get(message_id)
-        if held is None or held.place != place or lane.paused_ms or not lane.starts_left(now_ms):
+        if not lane.holds(entrant) or lane.paused_ms or not lane.starts_left(now_ms):
             return None
         standing = dict(lane.held) | {message_id: Held(place, now_ms + ASKED_AFTER_MS, lane.window_ms)}
         return replace(lane, held=standing, used=lane.used + 1)
@@ -215,6 +226,10 @@ class Lane(Struct, frozen=True):
     def _window_is_over(self, now_ms: int) -> bool:
         """Also one that begins far ahead: then a clock has stepped back."""
         return now_ms >= self.window_ends_ms or self.window_ms - now_ms > max(self.limits.period_ms, _LONGEST_STEP_MS)
+
+    def made_again(self, limits: Limits, now_ms: int) -> Lane:
+        """A queue that was deleted, and whose messages may not all have been cancelled yet."""
+        return replace(self, gone=False, limits=limits, created_ms=now_ms, paused_ms=0)
 
     # As it is stored --------------------------------------------------------------------------------------------------
 
@@ -279,21 +294,9 @@ def _stored(held: Held) -> list[int]:
 # Where they lie ------------------------------------------------------------------------------------------------------
 
 
-def lane_digest(kind: LaneKind, name: str) -> str:
-    return digest(kind.value, name)
-
-
-def errand_of(lane: str) -> str:
-    """What bells and reminders call the lane of this digest."""
-    return f"{LANE}_{lane}"
-
-
 def lane_ref(account: str, lane: str) -> str:
-    return f"{account}#{errand_of(lane)}"
-
-
-def digest_of(in_lane: InLane) -> str:
-    return lane_digest(in_lane.kind, in_lane.name)
+    """What bells and reminders call the lane of this digest."""
+    return f"{account}#{LANE}_{lane}"
 
 
 def lane_key(account: str, lane: str) -> Key:

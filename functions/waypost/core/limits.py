@@ -57,6 +57,8 @@ ATTEMPT_ANSWER_HEADERS = 1_024
 ERROR_LENGTH = 300
 #: How many attempts a state tells of, besides the last.
 ATTEMPTS_BEFORE_LAST = 20
+#: A queue waits for so many callbacks of one message, the last ones.
+AWAITED_CALLBACKS = 100
 #: What a dead letter keeps of the last answer.
 LETTER_ANSWER = 16_384
 LETTER_ANSWER_HEADERS = 8_192

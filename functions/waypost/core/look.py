@@ -16,6 +16,7 @@ from waypost.core.cursor import move_cursor, open_cursor, read_cursor
 from waypost.core.errands import Errands
 from waypost.core.event import Told, segments, told_created
 from waypost.core.ids import Place
+from waypost.core.lanes import who_stands_in_line
 from waypost.core.message import (
     STATE_OUTLIVES_MS,
     Message,
@@ -136,12 +137,16 @@ class Look:
         """After a start: rings all that is unfinished and due, whose bells and workers died with the process before."""
         now = self._ports.clock.now_ms()
         for minute in range(self._looked.minute + 1, max(now // MINUTE, self._looked.minute + 1) + 1):
-            async for message, state in self._messages_of(minute):
-                if state.phase.final:
-                    continue
-                delay = max(0, wake_at(message, state, self._policy.boot) - now)
-                if delay <= LONGEST_BELL_MS:
-                    await self._ports.doorbell.ring([Bell(message.ref, delay, message.terms.timeout_ms)])
+            async for page in self._pages_of(minute):
+                unfinished = [(message, state) for message, state in page if not state.phase.final]
+                in_line = await who_stands_in_line(self._ports, unfinished)
+                bells = {one.lane_ref: Bell(one.lane_ref, 0) for one, _ in unfinished if one.lane}
+                for message, state in unfinished:
+                    delay = max(0, wake_at(message, state, self._policy.boot) - now)
+                    if delay <= LONGEST_BELL_MS and message.id not in in_line:
+                        bells[message.ref] = Bell(message.ref, delay, message.terms.timeout_ms)
+                if bells:
+                    await self._ports.doorbell.ring(list(bells.values()))
         await self._visit_reminders(now + LONGEST_STEP_MS + HORIZON_MS, sys.maxsize, bells_are_late=False)
 
     # The look --------------------------------------------------------------------------------------------------------
@@ -167,22 +172,26 @@ class Look:
 
     async def _remind_unfinished(self, minute: int, *, tell: bool = False) -> None:
         """`tell` of the minute's creations, too: so a publisher need not, and logs cost nothing before his answer."""
-        reminders: list[Put | Delete] = []
+        reminders: dict[str, Put] = {}
+        now = self._ports.clock.now_ms()
         told: list[Told] = []
         part = 0
-        async for message, state in self._messages_of(minute):
-            if not state.phase.final:
-                wake = wake_at(message, state, self._policy.boot)
-                reminders.append(reminder(message.ref, wake, self._policy.shards))
-            if tell:
-                told.append(told_created(message))
-            if len(told) == _TOLD_AT_ONCE:
-                await self._tell(told, minute, part)
-                told.clear()
-                part += 1
+        async for page in self._pages_of(minute):
+            for message, state in page:
+                if not state.phase.final:
+                    wake = wake_at(message, state, self._policy.boot)
+                    reminders[message.ref] = reminder(message.ref, wake, self._policy.shards)
+                    if message.lane:
+                        reminders[message.lane_ref] = reminder(message.lane_ref, now, self._policy.shards)
+                if tell:
+                    told.append(told_created(message))
+                if len(told) == _TOLD_AT_ONCE:
+                    await self._tell(told, minute, part)
+                    told.clear()
+                    part += 1
         await self._tell(told, minute, part)
         if reminders:
-            await self._ports.table.write_many(reminders)
+            await self._ports.table.write_many(list(reminders.values()))
 
     async def _tell(self, told: Sequence[Told], minute: int, part: int) -> None:
         """Under names that a repeat makes again, since it may find the same."""
@@ -191,11 +200,10 @@ class Look:
             puts = segments(told, retention, lambda number: f"look-{minute}-{part}-{number}")
             await self._ports.table.write_many(list(puts))
 
-    async def _messages_of(self, minute: int) -> AsyncIterator[Pending]:
+    async def _pages_of(self, minute: int) -> AsyncIterator[Sequence[Pending]]:
         for shard in range(self._policy.shards):
             async for page in in_minute(self._ports, Place(minute, shard)):
-                for one in page:
-                    yield one
+                yield page
 
     # Reminders -------------------------------------------------------------------------------------------------------
 
@@ -235,15 +243,24 @@ class Look:
     async def _visit_messages(self, reminders: Sequence[Item], bells_are_late: bool) -> list[_Visit]:
         theirs = [item for item in reminders if not self._errands.know(item["ref"])]
         messages = await named(self._ports, [item["ref"] for item in theirs])
+        in_line = await who_stands_in_line(self._ports, [(one, state) for one, state in messages if one])
         now = self._ports.clock.now_ms()
         visits: list[_Visit] = []
+        lanes: dict[str, Put] = {}
         for item, (message, state) in zip(theirs, messages, strict=True):
             plan = plan_visit(
                 message, state, at_ms=item["at"], now_ms=now, boot=self._policy.boot, bells_are_late=bells_are_late
             )
             if message and isinstance(plan, Move):
                 await self._prolong(message, state, now)
+                if message.id in in_line and not state.phase.final:
+                    # Whoever lets it in rings for it. Its lane's reminder sees to that.
+                    plan = Move(plan.to_ms, None)
+                    at_ms = reminder_after(now, now)
+                    lanes[message.lane] = reminder(message.lane_ref, at_ms, self._policy.shards)
             visits.append(_Visit(item, plan, message.terms.timeout_ms if message else 0))
+        if lanes:
+            await self._ports.table.write_many(list(lanes.values()))
         return visits
 
     async def _visit_errands(self, reminders: Sequence[Item]) -> list[_Visit]:

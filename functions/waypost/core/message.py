@@ -13,8 +13,10 @@ from msgspec.structs import replace
 from waypost.core.ids import Place, place_of
 from waypost.core.policy import DAY, Policy
 from waypost.core.ports import Item, Key
-from waypost.core.terms import Terms
+from waypost.core.terms import LaneKind, Terms
 
+#: What lanes are called by bells and reminders begins with this.
+LANE = "lane"
 #: Written into every item; readers understand the release before theirs.
 VERSION = 1
 #: A state outlives its message by this, so that no message is ever seen without the state it had.
@@ -87,6 +89,10 @@ class Message(Struct, frozen=True):
     #: After this the message is absent to every reader.
     ttl_ms: int
     via: Via = DIRECT
+    #: Where it stands in its lane's line; 0: it takes a place when it is due.
+    lane_place: int = 0
+    #: A callback: the ref of the message whose queue waits until this has ended.
+    holds_up: str = ""
 
     @property
     def place(self) -> Place:
@@ -102,6 +108,17 @@ class Message(Struct, frozen=True):
         return f"{self.account}#{self.id}"
 
     @property
+    def lane(self) -> str:
+        """The digest that its lane lies under; empty: it is in none."""
+        lane = self.terms.lane
+        return lane_digest(lane.kind, lane.name) if lane else ""
+
+    @property
+    def lane_ref(self) -> str:
+        """What bells and reminders call its lane."""
+        return f"{self.account}#{LANE}_{self.lane}"
+
+    @property
     def key(self) -> Key:
         return Key(self.pk, f"{self.account}#{self.id}")
 
@@ -110,7 +127,10 @@ class Message(Struct, frozen=True):
         return Key(self.pk, f"{self.account}#{self.id}#s")
 
     def to_item(self) -> dict[str, Any]:
-        return {
+        in_lane: dict[str, Any] = {"lp": self.lane_place} if self.lane_place else {}
+        if self.holds_up:
+            in_lane["holds"] = self.holds_up
+        return in_lane | {
             "pk": self.pk,
             "sk": f"{self.account}#{self.id}",
             "v": VERSION,
@@ -143,6 +163,8 @@ class Message(Struct, frozen=True):
             body=item["body"],
             ttl_ms=item["ttl"] * 1000,
             via=Via.from_item(item),
+            lane_place=item.get("lp", 0),
+            holds_up=item.get("holds", ""),
         )
 
 
@@ -161,15 +183,24 @@ class State(Struct, frozen=True):
     token: str = ""
     #: The start of the worker process that took the lease; empty where leases end by time alone.
     boot: str = ""
+    #: The place in its lane's line that it took when it was due; 0: none since it was made.
+    lane_place: int = 0
+    #: It has been claimed in its place, and must take another one to be claimed again.
+    out_of_line: bool = False
+    #: The ids of its callbacks, if its queue waits for them.
+    callbacks: tuple[str, ...] = ()
     #: When a cancel came while an attempt was under way; 0: none did.
     stop: int = 0
     ended_ms: int = 0
     #: The last attempt that came back: `at`, `ms`, `status` (0: no answer), `error`; of a failed one `next`, when the
-    #: next attempt was due then (0: there is none), and the answer's `headers` and `body`, cut short.
+    #: next attempt was due then (0: there is none), and the answer's `headers` and `body`, cut short; and
+    #: the `window` that it counted in, if its lane has a rate.
     last: Mapping[str, Any] | None = None
     #: Those before it, the oldest first: `at`, `ms`, `status`, `error`, `next`.
     earlier: tuple[tuple[Any, ...], ...] = ()
     ttl_ms: int = 0
+    #: Of an attempt under way: the start of the rate window that it counts in; 0: it counts in none.
+    window_ms: int = 0
 
     @staticmethod
     def from_item(item: Item | None) -> State:
@@ -183,6 +214,9 @@ class State(Struct, frozen=True):
             lease_ms=item.get("lease", 0),
             token=item.get("token", ""),
             boot=item.get("boot", ""),
+            lane_place=item.get("lp", 0),
+            out_of_line="out" in item,
+            callbacks=tuple(item.get("calls", ())),
             stop=int(item.get("stop", 0)),
             ended_ms=item.get("ended", 0),
             last=item.get("last"),
@@ -194,6 +228,11 @@ class State(Struct, frozen=True):
 def lease_began_ms(message: Message, state: State) -> int:
     """When the attempt that is under way was claimed."""
     return state.lease_ms - message.terms.timeout_ms - LEASE_MARGIN_MS
+
+
+def place_in_line(message: Message, state: State) -> int:
+    """0: it has none, and takes one when it is due."""
+    return 0 if state.out_of_line else state.lane_place or message.lane_place
 
 
 def _place(message_id: str) -> Place:
@@ -234,3 +273,7 @@ def parse_ref(ref: str) -> tuple[str, str]:
 def digest(*parts: str) -> str:
     """A user-chosen text as a part of a key: its length and its `#` can't move a border."""
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
+def lane_digest(kind: LaneKind, name: str) -> str:
+    return digest(kind.value, name)

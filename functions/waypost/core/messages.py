@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from waypost.core.deliver import due_at_once, ended
 from waypost.core.errors import Conflict
 from waypost.core.ids import place_of
+from waypost.core.lanes import Lanes
 from waypost.core.log import Log
 from waypost.core.message import Message, Phase, State, message_key, state_key
 from waypost.core.policy import Policy
 from waypost.core.ports import Absent, AllOf, AnyOf, Bell, Change, Condition, ConditionFailed, Equals, Ports
 from waypost.core.reminder import LOOK_AFTER_MS, remind
+from waypost.core.transitions import due_at_once, ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,10 @@ class Seen:
 
 
 class Messages:
-    def __init__(self, ports: Ports, policy: Policy, log: Log) -> None:
+    def __init__(self, ports: Ports, policy: Policy, lanes: Lanes, log: Log) -> None:
         self._ports = ports
         self._policy = policy
+        self._lanes = lanes
         self._log = log
 
     async def read(self, account: str, message_id: str, *, kept_ms: int | None = None) -> Seen | None:
@@ -47,9 +49,9 @@ class Messages:
         seen = await self.read(account, message_id)
         return await self.stop(seen.message, seen.state) is None if seen else None
 
-    async def stop(self, message: Message, state: State) -> State | None:
+    async def stop(self, message: Message, state: State, *, in_line: bool = True) -> State | None:
         """Cancels a message that is at hand. Its state may be an older one. Returns the one that is in the way: the
-        message has ended, or been cancelled; None: there is none."""
+        message has ended, or been cancelled; None: there is none. `in_line`: it may stand in its lane's line."""
         while not (state.phase.final or state.stop):
             now = self._ports.clock.now_ms()
             try:
@@ -60,6 +62,7 @@ class Messages:
                 self._log.cancel_requested(message, now)
                 if state.phase is not Phase.ACTIVE:
                     self._log.canceled(message, now)
+                    await self._lanes.leave_line(message, state, in_line=in_line)
                 return None
         return state
 

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from waypost.core.accept import Acceptor, NotStored, Request
 from waypost.core.fresh import Fresh
+from waypost.core.lanes import Lanes
 from waypost.core.message import VERSION, Message, State, digest
 from waypost.core.policy import SECOND, Policy
 from waypost.core.ports import (
@@ -39,12 +40,15 @@ class Accepted(Struct, frozen=True):
 
 
 class Publisher:
-    def __init__(self, ports: Ports, policy: Policy, looked: Looked, fresh: Fresh, acceptor: Acceptor) -> None:
+    def __init__(
+        self, ports: Ports, policy: Policy, looked: Looked, fresh: Fresh, acceptor: Acceptor, lanes: Lanes
+    ) -> None:
         self._ports = ports
         self._policy = policy
         self._looked = looked
         self._fresh = fresh
         self._acceptor = acceptor
+        self._lanes = lanes
 
     async def publish(self, request: Request) -> Accepted:
         """Stores and rings. When this returns, the message is owed.
@@ -54,10 +58,13 @@ class Publisher:
         watch = Stopwatch(self._ports.clock, request.asked_ms)
         message = await self._acceptor.make(request)
         if request.dedup:
-            winner_id = await self._store_once(request, message, watch)
-            if winner_id != message.id:
-                return Accepted(winner_id, deduplicated=True)
+            stored = await self._store_once(request, message, watch)
+            if isinstance(stored, Accepted):
+                return stored
+            message = stored
         else:
+            if message.lane:
+                message = (await self._lanes.placed([message]))[0]
             await self._ports.table.write(_put(message))
             self._keep_at_hand(message)
         await self._acceptor.announce(message, watch)
@@ -87,18 +94,16 @@ class Publisher:
         """The messages that are new, and are still to be announced; of others what became of them."""
         pairs = list(zip(requests, made, strict=True))
         plain = [one for request, one in pairs if isinstance(one, Message) and not request.dedup]
-        failed = await self._write_all(plain, watch) if plain else {}
+        placed = {one.id: one for one in await self._lanes.placed(plain)}
+        failed = await self._write_all(list(placed.values()), watch) if plain else {}
 
         async def store(both: tuple[Request, Message | NotStored]) -> Message | Accepted | NotStored:
             request, one = both
             if isinstance(one, NotStored):
                 return one
             if not request.dedup:
-                return failed.get(one.id, one)
-            winner = await self._tried(lambda: self._store_once(request, one, watch), watch)
-            if isinstance(winner, NotStored):
-                return winner
-            return one if winner == one.id else Accepted(winner, deduplicated=True)
+                return failed.get(one.id, placed[one.id])
+            return await self._tried(lambda: self._store_once(request, one, watch), watch)
 
         return await some_at_once(store, pairs)
 
@@ -132,15 +137,17 @@ class Publisher:
         except TooLarge as wrong:
             return NotStored(f"the message is too large to be stored, make it smaller: {wrong}", lasting=True)
 
-    async def _store_once(self, request: Request, message: Message, watch: Stopwatch) -> str:
-        """Returns the id of the one message under the request's dedup name: `message`, which is then still to be
-        announced, or one that was first and needs nothing more."""
+    async def _store_once(self, request: Request, message: Message, watch: Stopwatch) -> Message | Accepted:
+        """Returns the one message under the request's dedup name, which is still to be announced, or tells of one that
+        was first and needs nothing more."""
         winner_id = await self._claim_dedup(request, message.id)
         if winner_id != message.id:
             await self._help(message.under(winner_id), watch)
-        elif await self._put_if_absent(message):
+            return Accepted(winner_id, deduplicated=True)
+        message = (await self._lanes.placed([message]))[0]
+        if await self._put_if_absent(message):
             self._keep_at_hand(message)
-        return winner_id
+        return message
 
     def _keep_at_hand(self, message: Message) -> None:
         if message.due_ms <= self._ports.clock.now_ms():
@@ -172,6 +179,7 @@ class Publisher:
         if reminded:
             await self._acceptor.remind(message, tell=standing is None)
         if standing is None:
+            message = (await self._lanes.placed([message]))[0]
             await self._put_if_absent(message)
         now = self._ports.clock.now_ms()
         if watch.late(now) or (not reminded and self._looked.may_have_passed(message.place.minute, now)):

@@ -88,6 +88,7 @@ def limits_of(policy: Policy) -> Sequence[Limit]:
         fixed("an answer's body in logs", _bytes(limits.ATTEMPT_ANSWER), "it is cut short"),
         fixed("an answer's headers in logs", _characters(limits.ATTEMPT_ANSWER_HEADERS), "later ones are left out"),
         fixed("an attempt's error", _characters(limits.ERROR_LENGTH), "it is cut short"),
+        fixed("callbacks of one message that its queue waits for", f"{limits.AWAITED_CALLBACKS}", "the last ones"),
         fixed("attempts that a message tells of", f"{limits.ATTEMPTS_BEFORE_LAST + 1}", "the oldest are left out"),
         fixed(
             "messages of its last firing that a schedule tells of", f"{limits.FIRED_MESSAGES}", "others are left out"

@@ -1,0 +1,559 @@
+"""Lanes in the table: arriving in a line, being let in, leaving.
+
+Whoever arrives puts an entry into the line and then reads the lane; whoever lets in writes the lane and then reads the
+line. So whoever comes second sees the other, and nobody waits while there is room. Bells of a lane are rung for the end
+of a full window, and where somebody gives up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from datetime import UTC, datetime
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from waypost.core.ids import place_of
+from waypost.core.lane import (
+    ASKED_AFTER_MS,
+    Entrant,
+    Entry,
+    Lane,
+    Turn,
+    counter_key,
+    entry_from,
+    entry_item,
+    entry_key,
+    lane_key,
+    lane_ref,
+    line_of,
+    place_bound,
+)
+from waypost.core.message import VERSION, Message, Phase, State, lane_digest, message_key, place_in_line, state_key
+from waypost.core.optimistic import change_item
+from waypost.core.pending import Pending
+from waypost.core.policy import Policy
+from waypost.core.ports import (
+    LONGEST_BELL_MS,
+    MAX,
+    Absent,
+    Bell,
+    Busy,
+    Change,
+    ConditionFailed,
+    Delete,
+    Equals,
+    Item,
+    Key,
+    Ports,
+    Present,
+    Put,
+    Unavailable,
+)
+from waypost.core.some_at_once import some_at_once
+from waypost.core.terms import InLane, LaneKind, Limits
+from waypost.core.transitions import in_place, is_abandoned
+
+NEVER_BEGUN = State()
+#: A visitor who is always too late lets a bell come again.
+_TRIES = 8
+_AGAIN_MS = 1_000
+#: So far is counted who stands before somebody.
+_COUNTED = 1_000
+
+
+class Standing(Struct, frozen=True):
+    """A lane as readers see it. `lag`: how many of its messages have not ended, those that are being sent included."""
+
+    lane: Lane
+    lag: int
+
+
+class Lanes:
+    def __init__(self, ports: Ports, policy: Policy) -> None:
+        self._ports = ports
+        self._policy = policy
+
+    # Arriving ---------------------------------------------------------------------------------------------------------
+
+    async def placed(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The same, in order; those that are due in a lane have a place there. For messages of one account that are
+        about to be stored."""
+        now = self._ports.clock.now_ms()
+        due: dict[str, list[int]] = defaultdict(list)
+        for number, one in enumerate(messages):
+            if one.lane and one.due_ms <= now:
+                due[one.lane].append(number)
+        placed = list(messages)
+        for lane, numbers in due.items():
+            last = await self._take_places(messages[0].account, lane, len(numbers))
+            for at, number in enumerate(numbers, last - len(numbers) + 1):
+                placed[number] = replace(messages[number], lane_place=at)
+        return placed
+
+    async def arrive(self, message: Message, state: State) -> None:
+        """For a message that is due and stands in no place: it takes one, which its state keeps."""
+        account, lane = message.account, message.lane
+        place = await self._take_places(account, lane, 1)
+        try:
+            await self._ports.table.write(in_place(message, state, place))
+        except ConditionFailed as refused:
+            await self._forget_place(account, lane)
+            standing = State.from_item(refused.item)
+            place = place_in_line(message, standing)
+            if standing.phase is not Phase.RETRY or not place:
+                return
+        await self.line_up([message], replace(state, lane_place=place, out_of_line=False))
+
+    async def line_up(self, messages: Sequence[Message], state: State = NEVER_BEGUN) -> None:
+        """Puts messages of one lane, which are in this state and have places, into its line, and lets in who may start.
+        The limits of the last one become the lane's, unless it comes to try again.
+
+        Raises Busy or Unavailable if they do not stand in line then.
+        """
+        last = messages[-1]
+        account, lane, in_lane = last.account, last.lane, last.terms.lane
+        if in_lane is None:
+            return
+        entries = [Entry(place_in_line(one, state), one.id, one.terms.timeout_ms) for one in messages]
+        await self._persist(lambda: self._ports.table.write_many([Put(entry_item(account, lane, e)) for e in entries]))
+        try:
+            await self._let_in(account, in_lane, entries, newest=not (state.retried or state.crashes))
+        except (Busy, Unavailable):
+            await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
+
+    async def _let_in(self, account: str, in_lane: InLane, entries: Sequence[Entry], *, newest: bool) -> None:
+        lane = lane_digest(in_lane.kind, in_lane.name)
+        standing = await self._read(account, lane)
+        asked = _asked_of(in_lane, entries[-1].place if newest else 0)
+        if standing is None or asked(standing, 0) != standing:
+            standing = await self._change(account, in_lane.kind, in_lane.name, asked, _limits_of(in_lane))
+        if standing is None:
+            return
+        now = self._ports.clock.now_ms()
+        bells = []
+        for one in entries:
+            turn = standing.turn(*one.entrant, now)
+            if turn is Turn.NOW:
+                # Let in before its entry stood, when nobody could hear of it.
+                bells.append(Bell(f"{account}#{one.message_id}", 0, one.timeout_ms))
+            elif turn is Turn.NEVER:
+                bells.append(Bell(lane_ref(account, lane), 0))
+        if bells:
+            await self._ports.doorbell.ring(bells)
+        if standing.room(now) or standing.waits_for_a_bell(now):
+            await self.visit(account, lane, as_read=standing)
+
+    async def _take_places(self, account: str, lane: str, count: int) -> int:
+        """Returns the last of them."""
+        item = await self._ports.table.write(
+            Change(counter_key(account, lane), set={"v": VERSION}, add={"given": count})
+        )
+        return int(item["given"]) if item else 0
+
+    async def _forget_place(self, account: str, lane: str) -> None:
+        """Nobody will ever stand there."""
+        await self._ports.table.write(Change(counter_key(account, lane), set={"v": VERSION}, add={"left": 1}))
+
+    # Being let in -----------------------------------------------------------------------------------------------------
+
+    async def turn(self, message: Message, place: int) -> tuple[Turn, int]:
+        """Whether a message that has been claimed in this place may start now, and the start of the window that it
+        counts in."""
+        account, lane, entrant = message.account, message.lane, (message.id, place)
+        standing = await self._read(account, lane)
+        if standing is None:
+            return Turn.IN_LINE, 0
+        turn = standing.turn(*entrant, self._ports.clock.now_ms())
+        if turn is Turn.LATE:
+            turn, standing = await self._renew(account, standing, entrant)
+        if turn is not Turn.NOW:
+            return turn, 0
+        window_ms = standing.held[message.id].window_ms
+        if not (standing.holds_to_the_end or standing.limits_parallelism):
+            await self.release(message, place)
+        return turn, window_ms
+
+    async def _renew(self, account: str, standing: Lane, entrant: Entrant) -> tuple[Turn, Lane]:
+        """Counts its start in the window that is open now, if that has room."""
+        for _ in range(_TRIES):
+            now = self._ports.clock.now_ms()
+            turn = standing.turn(*entrant, now)
+            renewed = standing.renewed(entrant, now) if turn is Turn.LATE else None
+            if renewed is None:
+                return turn, standing
+            try:
+                return Turn.NOW, await self._write(account, standing, renewed)
+            except ConditionFailed as refused:
+                standing = Lane.from_item(refused.item or {})
+                await self._step_aside()
+        return Turn.LATE, standing
+
+    async def wait(self, message: Message, state: State, turn: Turn) -> None:
+        """For a message that was claimed and put back, since it is not its turn."""
+        if turn is Turn.PAUSED:
+            return  # It keeps its slot, and is told when the lane goes on.
+        await self.line_up([message], state)
+        if turn is Turn.LATE:
+            await self.release(message, place_in_line(message, state))
+
+    async def leave(self, message: Message, state: State, place: int) -> None:
+        """After an attempt in that place, or when somebody hears of the message later: gives back a slot that it needs
+        no more, and tells whom it holds up."""
+        if message.holds_up and state.phase.final:
+            await self._ports.doorbell.ring([Bell(message.holds_up, 0)])
+        if message.terms.lane is None or not place:
+            return
+        if message.terms.lane.kind is LaneKind.QUEUE:
+            done = state.phase.final and await self._have_ended(message.account, state.callbacks)
+        else:
+            done = state.phase.final or place_in_line(message, state) != place
+        if done:
+            await self.release(message, place)
+
+    async def release(self, message: Message, place: int) -> None:
+        """What the store keeps from being done now is done when somebody asks after the slot."""
+        with contextlib.suppress(Busy, Unavailable):
+            await self.visit(message.account, message.lane, [(message.id, place)])
+
+    async def leave_line(self, message: Message, state: State, *, in_line: bool) -> None:
+        """For a message that was cancelled while it waited, perhaps in line."""
+        place = place_in_line(message, state)
+        if message.lane and place and in_line:
+            entry = entry_key(message.account, message.lane, (message.id, place))
+            try:
+                await self._ports.table.write(Delete(entry, when=Present("timeout")))
+                await self._forget_place(message.account, message.lane)
+            except (ConditionFailed, Busy, Unavailable):
+                # It may hold a slot, which whoever hears of it gives back.
+                await self._ports.doorbell.ring([Bell(message.ref, 0, message.terms.timeout_ms)])
+        if message.holds_up:
+            await self._ports.doorbell.ring([Bell(message.holds_up, 0)])
+
+    async def visit(
+        self,
+        account: str,
+        lane: str,
+        done: Collection[Entrant] = (),
+        *,
+        as_read: Lane | None = None,
+        ask_all: bool = False,
+    ) -> None:
+        """Takes the slots of those who are done, and lets in whoever may start.
+
+        Raises Busy or Unavailable; what was done then is not known.
+        """
+        standing = as_read or await self._read(account, lane)
+        tries = 0
+        while standing:
+            now = self._ports.clock.now_ms()
+            planned = await self._asked_after(account, standing.without(done), now, ask_all=ask_all)
+            wanted = planned.room(now) or int(planned.waits_for_a_bell(now))
+            front = await self._front(account, lane, planned, wanted + 1) if wanted else []
+            planned, admitted = planned.letting_in(front, now)
+            wake_ms = planned.is_full_until(now) if len(front) > len(admitted) and planned.waits_for_a_bell(now) else 0
+            if wake_ms:
+                planned = replace(planned, wake_ms=wake_ms)
+            if wanted and not front and not planned.held:
+                planned = replace(planned, left=await self._all_left(account, lane))
+            if planned == standing:
+                return
+            try:
+                standing = await self._write(account, standing, planned)
+            except ConditionFailed as refused:
+                tries += 1
+                if tries == _TRIES:
+                    raise Busy("too many others let messages into the same lane just now") from None
+                standing = Lane.from_item(refused.item) if refused.item else None
+                await self._step_aside()
+                continue
+            await self._tell(account, lane, admitted, wake_ms and max(0, wake_ms - now))
+            done, ask_all = (), False
+            if not standing.room(now) or not await self._front(account, lane, standing, 1):
+                return
+
+    async def _front(self, account: str, lane: str, standing: Lane, count: int) -> list[Entry]:
+        """So many of the first who stand in line and hold no slot. Who was let in stands there no more."""
+        found: list[Entry] = []
+        after: str | None = None
+        while len(found) < count:
+            page = await self._ports.table.query(
+                line_of(account, lane), first=place_bound(standing.void_below + 1), limit=count, after=after
+            )
+            entries = [entry_from(item) for item in page.items]
+            found += [one for one in entries if one.message_id not in standing.held]
+            inside = [one for one in entries if standing.holds(one.entrant)]
+            if inside:
+                await self._take_out(account, lane, inside)
+            after = page.next
+            if after is None:
+                break
+        return found[:count]
+
+    async def _tell(self, account: str, lane: str, admitted: Sequence[Entry], wake_in_ms: int) -> None:
+        bells = [Bell(f"{account}#{one.message_id}", 0, one.timeout_ms) for one in admitted]
+        if wake_in_ms and wake_in_ms <= LONGEST_BELL_MS:
+            bells.append(Bell(lane_ref(account, lane), wake_in_ms))
+        if bells:
+            await self._ports.doorbell.ring(bells)
+        if admitted:
+            with contextlib.suppress(Busy, Unavailable):  # the next who reads the line takes them out
+                await self._take_out(account, lane, admitted)
+
+    async def _take_out(self, account: str, lane: str, entries: Sequence[Entry]) -> None:
+        await self._ports.table.write_many([Delete(entry_key(account, lane, one.entrant)) for one in entries])
+
+    # Slots of which nothing is heard ----------------------------------------------------------------------------------
+
+    async def _asked_after(self, account: str, standing: Lane, now: int, *, ask_all: bool) -> Lane:
+        overdue = standing.overdue(now, self._policy.boot, ask_all=ask_all)
+        answers = await some_at_once(lambda one: self._ask_after(account, standing, one, now), overdue)
+        known = dict(zip(overdue, answers, strict=True))
+        left = standing.without([one for one, until_ms in known.items() if until_ms is None])
+        return left.asked({one: until_ms for one, until_ms in known.items() if until_ms is not None})
+
+    async def _ask_after(self, account: str, standing: Lane, entrant: Entrant, now: int) -> int | None:
+        """Until when a slot is left alone; None: it is free. A message that should be at work is told again."""
+        message_id, held_place = entrant
+        place = place_of(message_id)
+        if place is None:
+            return None
+        message = Message.from_item(await self._ports.table.get(message_key(account, message_id, place)), now)
+        if message is None:
+            return None
+        state = State.from_item(await self._ports.table.get(state_key(account, message_id, place)))
+        if state.phase.final:
+            waits = standing.holds_to_the_end and not await self._have_ended(account, state.callbacks)
+            return now + ASKED_AFTER_MS if waits else None
+        if place_in_line(message, state) != held_place:
+            return None
+        if state.phase is Phase.ACTIVE and not is_abandoned(state, now, self._policy.boot):
+            if not standing.holds_to_the_end and not standing.limits_parallelism:
+                return None
+            return max(state.lease_ms, now + ASKED_AFTER_MS)
+        if state.phase is Phase.RETRY and state.due_ms > now:
+            return state.due_ms + ASKED_AFTER_MS
+        if not standing.paused_ms:
+            await self._ports.doorbell.ring([Bell(message.ref, 0, message.terms.timeout_ms)])
+        return now + ASKED_AFTER_MS
+
+    async def _have_ended(self, account: str, message_ids: Sequence[str]) -> bool:
+        for one in message_ids:
+            place = place_of(one)
+            if place is None:
+                continue
+            state = State.from_item(await self._ports.table.get(state_key(account, one, place)))
+            if not state.phase.final:
+                now = self._ports.clock.now_ms()
+                if Message.from_item(await self._ports.table.get(message_key(account, one, place)), now):
+                    return False
+        return True
+
+    # Operating --------------------------------------------------------------------------------------------------------
+
+    async def read(self, account: str, kind: LaneKind, name: str) -> Standing | None:
+        """None: it was never used, or is a queue that was deleted."""
+        lane = lane_digest(kind, name)
+        standing = await self._read(account, lane)
+        if standing is None or standing.gone:
+            return None
+        return Standing(standing, max(0, await self._all_left(account, lane) - standing.left))
+
+    async def all(self, account: str, kind: LaneKind) -> Sequence[Standing]:
+        """In order of their names."""
+        names: list[str] = []
+        after: str | None = None
+        while True:
+            first = f"{kind.value}#"
+            page = await self._ports.table.query(_registry(account), first=first, last=first + MAX, after=after)
+            names += [item["sk"].partition("#")[2] for item in page.items]
+            after = page.next
+            if after is None:
+                break
+        found = await some_at_once(lambda name: self.read(account, kind, name), names)
+        return [one for one in found if one]
+
+    async def change(
+        self,
+        account: str,
+        kind: LaneKind,
+        name: str,
+        how: Callable[[Lane, int], Lane],
+        *,
+        make: Limits | None = None,
+    ) -> Lane | None:
+        """One write; then whoever may start is let in. `how` is pure, and given the lane and the time; it may be asked
+        again. None: there is no such lane, and none was to be made with the limits `make`."""
+        was_paused = False
+
+        def changed(lane: Lane, now: int) -> Lane:
+            nonlocal was_paused
+            if lane.gone:
+                if make is None:
+                    return lane
+                lane = lane.made_again(make, now)
+            was_paused = lane.paused_ms > 0
+            return how(lane, now)
+
+        lane = await self._change(account, kind, name, changed, make)
+        if lane is None or lane.gone:
+            return None
+        try:
+            resumed = was_paused and not lane.paused_ms
+            await self.visit(account, lane_digest(kind, name), as_read=lane, ask_all=resumed)
+        except (Busy, Unavailable):
+            await self._ports.doorbell.ring([Bell(lane_ref(account, lane_digest(kind, name)), _AGAIN_MS)])
+        return lane
+
+    async def delete_queue(self, account: str, name: str) -> None:
+        """One write: from then on, whatever is in it is not sent. It is cancelled by who hears the bell."""
+        lane = lane_digest(LaneKind.QUEUE, name)
+        item = await self._ports.table.get(counter_key(account, lane))
+        given = item.get("given", 0) if item else 0
+        left = given - (item.get("left", 0) if item else 0)
+
+        def deleted(lane: Lane, now: int) -> Lane:
+            return replace(lane, gone=True, void_below=max(given, lane.void_below), paused_ms=0, left=left)
+
+        if await self._change(account, LaneKind.QUEUE, name, deleted, None):
+            await self._ports.doorbell.ring([Bell(lane_ref(account, lane), 0)])
+
+    async def why_waiting(self, message: Message, state: State) -> str | None:
+        """One sentence; None: it does not wait."""
+        now = self._ports.clock.now_ms()
+        if state.phase not in (Phase.CREATED, Phase.RETRY) or state.stop:
+            return None
+        due_ms = state.due_ms if state.phase is Phase.RETRY else message.due_ms
+        if due_ms > now:
+            return f"retry {state.retried} at {_shown(due_ms)}" if state.retried else f"delayed until {_shown(due_ms)}"
+        place = place_in_line(message, state)
+        if message.terms.lane is None or not place:
+            return None
+        lane = message.lane
+        standing = await self._read(message.account, lane)
+        if standing is None:
+            return None
+        named = standing.shown
+        if standing.paused_ms:
+            return f"{named} is paused since {_shown(standing.paused_ms)}"
+        if standing.holds((message.id, place)):
+            return None
+        before = await self._count_before(message.account, lane, standing, place)
+        opens_ms = standing.is_full_until(now)
+        if opens_ms and before < standing.limits.rate:
+            return f"the rate window of {named} opens at {_shown(opens_ms)}"
+        before += len(standing.held)
+        return f"behind {before if before < _COUNTED else f'{_COUNTED:,} or more'} in {named}"
+
+    async def _count_before(self, account: str, lane: str, standing: Lane, place: int) -> int:
+        page = await self._ports.table.query(
+            line_of(account, lane),
+            first=place_bound(standing.void_below + 1),
+            last=place_bound(place),
+            limit=_COUNTED,
+        )
+        return len(page.items)
+
+    # Reading and writing ----------------------------------------------------------------------------------------------
+
+    async def _read(self, account: str, lane: str) -> Lane | None:
+        item = await self._ports.table.get(lane_key(account, lane))
+        return Lane.from_item(item) if item else None
+
+    async def _change(
+        self, account: str, kind: LaneKind, name: str, how: Callable[[Lane, int], Lane], made: Limits | None
+    ) -> Lane | None:
+        """Returns the lane as it stands then. None: there is none, and none was to be made."""
+        lane = lane_digest(kind, name)
+        found: Lane | None = None
+
+        async def change(item: Item | None) -> None:
+            nonlocal found
+            now = self._ports.clock.now_ms()
+            standing = Lane.from_item(item) if item else None
+            new = Lane(kind, name, created_ms=now, updated_ms=now, limits=made) if made else None
+            found = standing or new
+            if found is None:
+                return
+            if standing is None:
+                # Before it is there: no lane is missing from the list.
+                entry = {"pk": _registry(account), "sk": f"{kind.value}#{name}", "v": VERSION}
+                await self._ports.table.write(Put(entry))
+            wanted = how(found, now)
+            if wanted != standing:
+                found = await self._write(account, standing, replace(wanted, updated_ms=now))
+
+        await change_item(self._ports, lane_key(account, lane), change, f"the {kind.value} {name}")
+        return found
+
+    async def _write(self, account: str, standing: Lane | None, wanted: Lane) -> Lane:
+        """Returns it as it was written. Raises ConditionFailed where somebody else was quicker, and Busy or
+        Unavailable."""
+        new = replace(wanted, version=(standing.version if standing else 0) + 1, boot=self._policy.boot)
+        when = Equals("ver", standing.version) if standing else Absent("ver")
+        item = new.to_item(account)
+        try:
+            await self._persist(lambda: self._ports.table.write(Put(item, when=when)))
+        except ConditionFailed as refused:
+            # It may have been an earlier try of ours, whose answer was lost.
+            if refused.item is None or Lane.from_item(refused.item) != new:
+                raise
+        return new
+
+    async def _persist(self, write: Callable[[], Awaitable[object]]) -> None:
+        for tried in range(_TRIES):
+            try:
+                await write()
+            except (Busy, Unavailable):
+                if tried == _TRIES - 1:
+                    raise
+                await self._step_aside()
+            else:
+                return
+
+    async def _step_aside(self) -> None:
+        """For others who change the same lane."""
+        await self._ports.clock.sleep_ms(self._ports.random(1)[0] // 8)
+
+    async def _all_left(self, account: str, lane: str) -> int:
+        """How many places were given out, and not left without a change of the lane."""
+        item = await self._ports.table.get(counter_key(account, lane))
+        return item.get("given", 0) - item.get("left", 0) if item else 0
+
+
+async def who_stands_in_line(ports: Ports, pending: Sequence[Pending]) -> Collection[str]:
+    """The ids of those that do. An entry may just have been taken out, or not be found yet."""
+    keys: dict[str, Key] = {}
+    for message, state in pending:
+        place = place_in_line(message, state)
+        if message.lane and place and state.phase in (Phase.CREATED, Phase.RETRY):
+            keys[message.id] = entry_key(message.account, message.lane, (message.id, place))
+    entries = await ports.table.get_many(list(keys.values())) if keys else []
+    return {message_id for message_id, entry in zip(keys, entries, strict=True) if entry}
+
+
+def _limits_of(in_lane: InLane) -> Limits:
+    """Of a lane that is made by its first message."""
+    return in_lane.limits or Limits(parallelism=1 if in_lane.kind is LaneKind.QUEUE else 0)
+
+
+def _asked_of(in_lane: InLane, place: int) -> Callable[[Lane, int], Lane]:
+    """What a message that arrives in this place changes about its lane."""
+    limits, made = in_lane.limits, _limits_of(in_lane)
+
+    def how(lane: Lane, now: int) -> Lane:
+        if lane.gone and place > lane.void_below:
+            lane = lane.made_again(made, now)
+        return lane.asked_for(limits, place) if limits else lane
+
+    return how
+
+
+def _registry(account: str) -> str:
+    return f"{account}#lanes"
+
+
+def _shown(ms: int) -> str:
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
