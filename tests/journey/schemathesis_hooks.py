@@ -38,6 +38,15 @@ schemathesis.openapi.format(
     "waypost-seconds",
     st.one_of(st.integers(0, 10**6), st.integers(-60, 60).map(lambda s: int(time.time()) + s)).map(str),
 )
+_limits = st.fixed_dictionaries(
+    {"parallelism": st.integers(1, 1000)}, optional={"rate": st.integers(1, 10**5), "period": st.integers(1, 604_800)}
+)
+schemathesis.openapi.format(
+    "waypost-flow-control",
+    st.one_of(_limits, st.builds(lambda rate: {"rate": rate}, st.integers(1, 10**5))).flatmap(
+        lambda parts: st.permutations([f"{name}={figure}" for name, figure in parts.items()]).map(", ".join)
+    ),
+)
 _field = st.sampled_from(["*", "*/2", "1", "1-5", "2,3", "1-6/2"])
 _fields = st.lists(_field, min_size=5, max_size=5).map(" ".join)
 schemathesis.openapi.format(
@@ -105,10 +114,18 @@ def _named(parts: list[Any]) -> set[str]:
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    """Two settings exclude each other, which OpenAPI has no way to say: of two that are right alone one stays."""
+    """Two settings exclude each other, and two need another one, which OpenAPI has no way to say: of those that are
+    right alone one stays."""
     headers = case.headers or {}
     if "Upstash-Retry-Delay" in headers and headers.get("Upstash-Backoff", "").lower() in ("exponential", "fixed"):
         del headers["Upstash-Backoff"]
+    if not headers.get("Upstash-Flow-Control-Key", "").strip(" \t"):
+        headers.pop("Upstash-Flow-Control-Value", None)
+    elif headers.get("Upstash-Queue-Name"):
+        del headers["Upstash-Flow-Control-Key"]
+        headers.pop("Upstash-Flow-Control-Value", None)
+    if "/flowControl/" in case.path and "rate" not in (case.query or {}):
+        _only_what_goes_alone(case)
 
 
 @schemathesis.hook

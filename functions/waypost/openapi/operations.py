@@ -377,8 +377,8 @@ def _queues() -> Mapping[tuple[str, str], Operation]:
             "List queues",
             """\
 A queue sends its messages in the order in which they came, at parallelism 1 one after the other: the next one starts
-when the one before it has ended, with all its retries and callbacks. At a parallelism of N, N are under way at once, and
-start in order.""",
+when the one before it has ended, with all its retries and callbacks. At a parallelism of N, N are under way at once,
+and start in order.""",
             [],
             {200: _json("All of them.", "Queues"), **_errors(), 409: _too_long()},
         ),
