@@ -208,8 +208,11 @@ def test_ids_are_drawn_and_lists_are_in_order(tmp_path: Path) -> None:
         ({"Upstash-Not-Before": "1790000000"}, ["Upstash-Not-Before", "a schedule can have"]),
         ({"Upstash-Deduplication-Id": "x"}, ["Upstash-Deduplication-Id", "a schedule can have"]),
         ({"Upstash-Content-Based-Deduplication": "true"}, ["Upstash-Content-Based-Deduplication"]),
-        ({"Upstash-Queue-Name": "q"}, ["Upstash-Queue-Name", "not served"]),
-        ({"Upstash-Flow-Control-Key": "k"}, ["Upstash-Flow-Control-Key", "not served"]),
+        ({"Upstash-Queue-Name": "q/r"}, ["Upstash-Queue-Name", '"q/r"', "letters, digits"]),
+        (
+            {"Upstash-Queue-Name": "q", "Upstash-Flow-Control-Key": "k"},
+            ['Upstash-Flow-Control-Key: "k"', 'queue "q"', "leave one out"],
+        ),
         ({"Upstash-Retries": "many"}, ["Upstash-Retries", "many"]),
         ({"Upstash-Callback-Schedule-Id": "x", "Upstash-Callback": URL}, ["Upstash-Callback-Schedule-Id"]),
     ],

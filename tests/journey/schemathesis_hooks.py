@@ -112,6 +112,9 @@ def _named(parts: list[Any]) -> set[str]:
     return set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(parts)))
 
 
+_PIN = "POST /v2/flowControl/{key}/pin"
+
+
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
     """Two settings exclude each other, and two need another one, which OpenAPI has no way to say: of those that are
@@ -124,8 +127,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     elif headers.get("Upstash-Queue-Name"):
         del headers["Upstash-Flow-Control-Key"]
         headers.pop("Upstash-Flow-Control-Value", None)
-    if "/flowControl/" in case.path and "rate" not in (case.query or {}):
-        _only_what_goes_alone(case)
+    if case.operation.label == _PIN and "rate" not in (query := case.query or {}):
+        query.pop("period", None)
+        case.query = query or {"parallelism": 1}
 
 
 @schemathesis.hook
