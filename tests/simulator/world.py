@@ -57,6 +57,8 @@ class Actor:
 
     role: str
     freeze_s: float = FREEZE_S
+    #: It has stood still: what it does now may come too late.
+    froze: bool = False
     dead: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -88,6 +90,9 @@ class Arrival:
     request: Outgoing
     #: A callback: the message that it tells of.
     about: str = ""
+    ends_ms: int = 0
+    #: Whoever sent it had stood still, so that it may have left too late; or was gone before it ended.
+    strayed: bool = False
 
 
 class SimStore:
@@ -394,6 +399,7 @@ class World:
         if fault == "kill_before":
             await self._kill(actor)
         elif fault == "freeze_before":
+            actor.froze = True
             await asyncio.sleep(actor.freeze_s)
             await self._live(actor)
         elif fault == "clock_forward":
@@ -418,6 +424,7 @@ class World:
         if fault == "kill_after":
             await self._kill(actor)
         elif fault == "freeze_after":
+            actor.froze = True
             await asyncio.sleep(actor.freeze_s)
             await self._live(actor)
         elif fault == "answer_lost":
@@ -534,19 +541,23 @@ class World:
         same = headers["Upstash-Message-Id"] if about else spec["tag"]
         before = sum(1 for a in self.arrivals if same in (a.message_id, a.tag))
         status = 500 if before < fails else 200
-        takes_s = self.rng.uniform(0.001, 0.2)
-        self.arrivals.append(
-            Arrival(
-                self.clock.monotonic_ms(),
-                headers["Upstash-Message-Id"],
-                spec.get("tag", ""),
-                int(headers["Upstash-Retried"]),
-                status,
-                request,
-                about,
-            )
+        takes_s = spec.get("takes", 0) or self.rng.uniform(0.001, 0.2)
+        now = self.clock.monotonic_ms()
+        actor = _actor.get()
+        arrival = Arrival(
+            now,
+            headers["Upstash-Message-Id"],
+            spec.get("tag", ""),
+            int(headers["Upstash-Retried"]),
+            status,
+            request,
+            about,
+            now + int(takes_s * 1000),
+            actor.froze,
         )
+        self.arrivals.append(arrival)
         await asyncio.sleep(takes_s)
+        arrival.strayed |= self.machine and actor.dead.is_set()
         return Answer(status, (), b"")
 
     async def ask(

@@ -492,7 +492,7 @@ def _with_attempt(
     """The state with one more attempt that came back. An endpoint may have made an echo of what is redacted."""
     earlier = state.earlier
     if state.last:
-        before = tuple([state.last.get(name, 0) for name in ("at", "ms", "status", "error", "next")])
+        before = tuple([state.last.get(name, 0) for name in ("at", "ms", "status", "error", "next", "window")])
         earlier = (*earlier, before)[-limits.ATTEMPTS_BEFORE_LAST :]
     last: dict[str, Any] = {"at": started_ms, "ms": max(0, now_ms - started_ms), "status": 0, "error": ""}
     if state.window_ms:

@@ -81,10 +81,9 @@ class Lanes:
     async def placed(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The same, in order; those that are due in a lane have a place there. For messages of one account that are
         about to be stored."""
-        now = self._ports.clock.now_ms()
         due: dict[str, list[int]] = defaultdict(list)
         for number, one in enumerate(messages):
-            if one.lane and one.due_ms <= now:
+            if one.lane and one.due_ms <= one.created_ms:
                 due[one.lane].append(number)
         placed = list(messages)
         for lane, numbers in due.items():
@@ -216,7 +215,7 @@ class Lanes:
     async def release(self, message: Message, place: int) -> None:
         """What the store keeps from being done now is done when somebody asks after the slot."""
         with contextlib.suppress(Busy, Unavailable):
-            await self.visit(message.account, message.lane, [(message.id, place)])
+            await self._persist(lambda: self.visit(message.account, message.lane, [(message.id, place)]))
 
     async def leave_line(self, message: Message, state: State, *, in_line: bool) -> None:
         """For a message that was cancelled while it waited, perhaps in line."""
@@ -271,8 +270,12 @@ class Lanes:
                 continue
             await self._tell(account, lane, admitted, wake_ms and max(0, wake_ms - now))
             done, ask_all = (), False
-            if not standing.room(now) or not await self._front(account, lane, standing, 1):
+            if not standing.room(now) or not await self._has_come(account, lane, standing):
                 return
+
+    async def _has_come(self, account: str, lane: str, standing: Lane) -> bool:
+        """Whether somebody who stands in line read the lane before it was written."""
+        return bool(await self._front(account, lane, standing, 1))
 
     async def _front(self, account: str, lane: str, standing: Lane, count: int) -> list[Entry]:
         """So many of the first who stand in line and hold no slot. Who was let in stands there no more."""
