@@ -124,6 +124,16 @@ async def frozen_at_work(history: Lanes) -> None:
     await asyncio.sleep(400)
 
 
+async def arriving_as_others_leave(history: Lanes) -> None:
+    """Each second one comes in the milliseconds in which the one before it gives back its slot; nobody comes after."""
+    spec = Spec("", key="k", limits="parallelism=1", takes_s=0.05)
+    for number in range(40):
+        await history.publish(replace(spec, tag=f"a{number}"))
+        await asyncio.sleep(0.03 + number * 0.001)
+        await history.publish(replace(spec, tag=f"b{number}"))
+        await asyncio.sleep(10)
+
+
 LANE_SCRIPTS: dict[str, LaneScript] = {
     script.__name__: script
     for script in (

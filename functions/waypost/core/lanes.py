@@ -303,7 +303,7 @@ class Lanes:
             await self._ports.doorbell.ring(bells)
         if admitted:
             with contextlib.suppress(Busy, Unavailable):  # the next who reads the line takes them out
-                await self._take_out(account, lane, admitted)
+                await self._persist(lambda: self._take_out(account, lane, admitted))
 
     async def _take_out(self, account: str, lane: str, entries: Sequence[Entry]) -> None:
         await self._ports.table.write_many([Delete(entry_key(account, lane, one.entrant)) for one in entries])
