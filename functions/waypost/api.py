@@ -27,11 +27,14 @@ from waypost.core.messages import Messages
 from waypost.core.policy import Policy
 from waypost.core.ports import Busy, Ports, TooLarge, Unavailable
 from waypost.core.publish import Publisher
+from waypost.core.queues import check_queue_name
 from waypost.core.schedules import Schedules
 from waypost.core.settings import Asked, read_settings
+from waypost.flow_routes import FlowRoutes
 from waypost.group_routes import GroupRoutes
 from waypost.letter_routes import LetterRoutes
 from waypost.logs import Logs
+from waypost.queue_routes import QueueRoutes
 from waypost.schedule_routes import ScheduleRoutes
 from waypost.shapes import message_shape, outcome_shape
 
@@ -93,6 +96,8 @@ class Api:
         self.groups = GroupRoutes(policy, groups, guard)
         self.batches = BatchRoutes(ports, policy, publisher, groups, guard, llm)
         self.schedules = ScheduleRoutes(ports, policy, schedules, firer, groups, guard, llm)
+        self.queues = QueueRoutes(lanes)
+        self.flow = FlowRoutes(ports, lanes)
         self._logs = Logs(ports, policy, self._messages)
         self._keys = keys
         self._guard = guard
@@ -177,11 +182,18 @@ class Api:
         return Reply(200, page(self._policy), HEADERS, "text/html; charset=utf-8")
 
     async def publish(self, call: Call, account: str, match: re.Match[str]) -> Reply:
-        if is_group_name(name := unquote(match["destination"])):
-            return await self.batches.publish_to_group(call, account, name)
-        url, ours, api = read_destination(match["destination"], call.query, self._guard, self._llm)
+        return await self._publish(call, account, match["destination"])
+
+    async def enqueue(self, call: Call, account: str, match: re.Match[str]) -> Reply:
+        queue = check_queue_name(unquote(match["queue"]))
+        return await self._publish(call, account, match["destination"], queue)
+
+    async def _publish(self, call: Call, account: str, destination: str, queue: str = "") -> Reply:
+        if is_group_name(name := unquote(destination)):
+            return await self.batches.publish_to_group(call, account, name, queue)
+        url, ours, api = read_destination(destination, call.query, self._guard, self._llm)
         body = await message_body(call, self._policy)
-        asked = Asked(account, call.caller_ip, self._ports.clock.now_ms(), url, body, api)
+        asked = Asked(account, call.caller_ip, self._ports.clock.now_ms(), url, body, api, queue)
         request = read_settings(call.headers, ours, asked, policy=self._policy, guard=self._guard)
         accepted = await self._publisher.publish(request)
         return Reply(202 if accepted.deduplicated else 201, outcome_shape(accepted))
@@ -194,9 +206,10 @@ class Api:
         seen = await self._messages.read(account, message_id)
         if seen is None:
             raise NotFound(f"message {shown(message_id)} not found")
-        return Reply(
-            200, message_shape(seen.message, seen.state, await load_body(seen.message.body, self._ports.blobs))
-        )
+        shape = message_shape(seen.message, seen.state, await load_body(seen.message.body, self._ports.blobs))
+        if waiting := await self._lanes.why_waiting(seen.message, seen.state):
+            shape["waiting"] = waiting
+        return Reply(200, shape)
 
     async def cancel_message(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         message_id = unquote(match["id"])
@@ -267,6 +280,14 @@ def _of_schedules(handle: Callable[[ScheduleRoutes, Call, str, Any], Awaitable[R
     return lambda api, call, account, match: handle(api.schedules, call, account, match)
 
 
+def _of_queues(handle: Callable[[QueueRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
+    return lambda api, call, account, match: handle(api.queues, call, account, match)
+
+
+def _of_flow(handle: Callable[[FlowRoutes, Call, str, Any], Awaitable[Reply]]) -> _Handler:
+    return lambda api, call, account, match: handle(api.flow, call, account, match)
+
+
 def _not_served(methods: str, pattern: str, instead: str = "it is not served by this version") -> list[Route]:
     compiled = re.compile(pattern, re.DOTALL)
     return [Route(method, "", compiled, None, instead=instead) for method in methods.split()]
@@ -275,8 +296,8 @@ def _not_served(methods: str, pattern: str, instead: str = "it is not served by 
 _ALL_THAT_FOLLOWS = ".*"
 #: A destination may end in what follows an id.
 _NO_URL = "[^/:]+"
-#: Of what stands in a template's braces: what is no segment.
-_PARTS = {"destination": _ALL_THAT_FOLLOWS}
+#: Of what stands in a template's braces: what is no segment. The clients paste a key into a path as it is.
+_PARTS = {"destination": _ALL_THAT_FOLLOWS, "key": ".+"}
 #: A base URL that ends in a route, so that the SDK's own route follows it.
 _DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm/v1)/", re.IGNORECASE)
 
@@ -285,6 +306,7 @@ _NO_CHAT = "chat is not proxied: publish to api/llm with Upstash-Callback, or as
 #: Every route there is. What QStash has and this version has not is named, so that nobody wonders.
 ROUTES: Sequence[Route] = [
     _route("POST", "/v2/publish/{destination}", Api.publish),
+    _route("POST", "/v2/enqueue/{queue}/{destination}", Api.enqueue),
     _route("POST", "/v2/batch", Api.publish_batch),
     _route("GET", "/v2/messages/{id}", Api.get_message),
     _route("DELETE", "/v2/messages", Api.cancel_messages),
@@ -319,15 +341,31 @@ ROUTES: Sequence[Route] = [
     ),
     # One name for what stands there: to the API's description both are one path.
     _route("POST", "/v2/schedules/{schedule}", _of_schedules(ScheduleRoutes.create), part=_ALL_THAT_FOLLOWS),
+    _route("GET", "/v2/queues", _of_queues(QueueRoutes.list_all)),
+    _route("POST", "/v2/queues", _of_queues(QueueRoutes.upsert)),
+    _route("GET", "/v2/queues/{queue}", _of_queues(QueueRoutes.get)),
+    _route("DELETE", "/v2/queues/{queue}", _of_queues(QueueRoutes.delete)),
+    _route("POST", "/v2/queues/{queue}/pause", _of_queues(QueueRoutes.pause)),
+    _route("POST", "/v2/queues/{queue}/resume", _of_queues(QueueRoutes.resume)),
+    _route("GET", "/v2/flowControl", _of_flow(FlowRoutes.list_all)),
+    _route("GET", "/v2/flowControl/{key}", _of_flow(FlowRoutes.get)),
+    *(
+        _route("POST", f"/v2/flowControl/{{key}}/{what}", _of_flow(handle))
+        for what, handle in (
+            ("pause", FlowRoutes.pause),
+            ("resume", FlowRoutes.resume),
+            ("pin", FlowRoutes.pin),
+            ("unpin", FlowRoutes.unpin),
+            ("resetRate", FlowRoutes.reset_rate),
+            ("reset", FlowRoutes.reset_rate),
+        )
+    ),
+    _route("GET", "/v2/globalParallelism", _of_flow(FlowRoutes.all_together)),
     _route("GET", "/v2/keys", Api.get_keys),
     _route("POST", "/v2/keys/rotate", Api.rotate_keys),
     _route("GET", "/healthz", Api.health, open=True),
     _route("GET", "/openapi.json", Api.get_description, open=True),
     _route("GET", "/docs", Api.get_page, open=True),
-    *_not_served("POST", r"/v2/enqueue/.+"),
-    *_not_served("GET POST DELETE", r"/v2/queues(/.+)?"),
-    *_not_served("GET POST", r"/v2/flowControl(/.+)?"),
-    *_not_served("GET", r"/v2/globalParallelism"),
     *_not_served("GET POST DELETE PUT PATCH", r"/v2/(workflows|trigger|wait|notify|waiters)(/.*)?"),
     *_not_served("POST", r"/v2/batch/trigger"),
     *_not_served("POST", r"/llm/.+", _NO_CHAT),

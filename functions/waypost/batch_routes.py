@@ -39,11 +39,11 @@ class BatchRoutes:
         self._llm = llm
         self._limit = Limit(batch_json_limit(policy), batch_json_too_large(policy))
 
-    async def publish_to_group(self, call: Call, account: str, name: str) -> Reply:
+    async def publish_to_group(self, call: Call, account: str, name: str, queue: str = "") -> Reply:
         group = await self._groups.read(account, name)
         body = await message_body(call, self._policy)
         _, ours = split_control_keys(call.query)
-        asked = Asked(account, call.caller_ip, self._now(), body=body)
+        asked = Asked(account, call.caller_ip, self._now(), body=body, queue=queue)
         requests = self._to_group(group, call.headers, ours, asked)
         outcomes = await self._publisher.publish_all(requests)
         failed = [one for one in outcomes if isinstance(one, NotStored)]
@@ -90,22 +90,24 @@ class BatchRoutes:
     def _asked(self, at: int, item: Item, group: Group | NotFound | None, who: Asked) -> Sequence[Request]:
         """The messages that an item asks for. Raises BadRequest, which names the item and its field."""
         field = "destination"
+        who = replace(who, body=item.body, queue=item.queue)
         try:
             if isinstance(group, NotFound):
                 raise BadRequest(str(group))
             if group:
                 field = "headers"
                 keys = split_control_keys(item.query)[1]
-                return self._to_group(group, item.headers, keys, replace(who, body=item.body))
+                return self._to_group(group, item.headers, keys, who)
             url, ours, api = read_destination(item.destination, item.query, self._guard, self._llm)
             field = "headers"
-            return [self._request(item.headers, ours, replace(who, url=url, body=item.body, api=api))]
+            return [self._request(item.headers, ours, replace(who, url=url, api=api))]
         except BadRequest as wrong:
             raise BadRequest(f"[{at}].{field}: {wrong}") from None
 
     def _to_group(self, group: Group, headers: _Headers, ours: _Headers, asked: Asked) -> Sequence[Request]:
         defaults = headers_of_json(group.headers)
-        return requests_to(group, self._request(with_defaults(headers, ours, defaults), ours, asked))
+        headers = with_defaults(headers, ours, defaults, queue=asked.queue)
+        return requests_to(group, self._request(headers, ours, asked))
 
     def _request(self, headers: _Headers, ours: _Headers, asked: Asked) -> Request:
         return read_settings(headers, ours, asked, policy=self._policy, guard=self._guard)

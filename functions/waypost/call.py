@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from waypost.core.errors import TooMuch
+from waypost.core import limits
+from waypost.core.errors import Conflict, TooMuch
 from waypost.core.policy import Policy, body_too_large
 
 
@@ -56,6 +57,16 @@ class Reply(Struct, frozen=True):
     content: Any
     headers: Sequence[tuple[str, str]] = ()
     media_type: str = "application/json"
+
+    @staticmethod
+    def whole_list(shapes: Sequence[Any], what: str, instead: str) -> Reply:
+        """A list that has no pages. Raises Conflict for one that no answer holds, which names `what` and a remedy."""
+        encoded = [msgspec.json.encode(one) for one in shapes]
+        if sum(map(len, encoded)) > limits.LIST_BYTES:
+            raise Conflict(
+                f"the {what} have more than {limits.LIST_BYTES} bytes together, which no answer holds: {instead}"
+            )
+        return Reply(200, [msgspec.Raw(one) for one in encoded])
 
     def body(self) -> bytes:
         return self.content if isinstance(self.content, bytes) else msgspec.json.encode(self.content)

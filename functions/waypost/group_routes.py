@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-import msgspec
-
 from waypost.call import Call, Reply
-from waypost.core import limits
-from waypost.core.errors import Conflict
 from waypost.core.groups import Groups, check_name, read_endpoints, read_headers, read_removed
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
@@ -23,13 +19,8 @@ class GroupRoutes:
         self._guard = guard
 
     async def list_all(self, call: Call, account: str, match: re.Match[str]) -> Reply:
-        shapes = [msgspec.json.encode(group_shape(one)) for one in await self._groups.list_all(account)]
-        if sum(map(len, shapes)) > limits.GROUP_LIST_BYTES:
-            raise Conflict(
-                f"the URL groups have more than {limits.GROUP_LIST_BYTES} bytes together, which no answer holds: read"
-                " them by their names"
-            )
-        return Reply(200, [msgspec.Raw(one) for one in shapes])
+        shapes = [group_shape(one) for one in await self._groups.list_all(account)]
+        return Reply.whole_list(shapes, "URL groups", "read them by their names")
 
     async def get(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         return Reply(200, group_shape(await self._groups.read(account, _name(match))))

@@ -11,10 +11,12 @@ from waypost.core.callback import hidden_of_callback, listed, named_via
 from waypost.core.dead_letters import Letter
 from waypost.core.event import Event, Failure
 from waypost.core.groups import Group
+from waypost.core.lanes import Standing
 from waypost.core.message import Message, Phase, State, windows_of
+from waypost.core.policy import SECOND
 from waypost.core.publish import Accepted
 from waypost.core.schedule import Schedule
-from waypost.core.terms import Callback, Terms, hidden
+from waypost.core.terms import Callback, InLane, LaneKind, Terms, hidden
 
 
 def outcome_shape(outcome: Accepted | NotStored) -> dict[str, Any]:
@@ -84,6 +86,10 @@ def event_shape(event: Event, accepted: Mapping[str, Any]) -> dict[str, Any]:
         "callerIP": source.caller_ip,
         **named_via(source.via),
     }
+    if source.queue:
+        shape["queueName"] = source.queue
+    if source.flow_key:
+        shape["flowControlKey"] = source.flow_key
     if source.labels:
         shape |= {"label": source.labels[0], "labels": list(source.labels)}
     if event.next_ms:
@@ -173,9 +179,50 @@ def _terms_shape(terms: Terms, body: bytes | None) -> dict[str, Any]:
         shape["retryDelayExpression"] = terms.retry_delay
     if terms.backoff:
         shape["backoff"] = terms.backoff
+    if terms.lane:
+        shape |= _lane_shape(terms.lane)
     shape |= _shown_callback("callback", terms.callback, terms)
     shape |= _shown_callback("failureCallback", terms.failure_callback, terms)
     return shape
+
+
+def _lane_shape(lane: InLane) -> dict[str, Any]:
+    if lane.kind is LaneKind.QUEUE:
+        return {"queueName": lane.name}
+    shape: dict[str, Any] = {"flowControlKey": lane.name}
+    if lane.limits:
+        shape |= {"parallelism": lane.limits.parallelism, "rate": lane.limits.rate}
+        shape["period"] = lane.limits.period_ms // SECOND
+    return {name: value for name, value in shape.items() if value}
+
+
+def queue_shape(queue: Standing) -> dict[str, Any]:
+    lane = queue.lane
+    return {
+        "name": lane.name,
+        "parallelism": lane.limits.parallelism,
+        "createdAt": lane.created_ms,
+        "updatedAt": lane.updated_ms,
+        "lag": queue.lag,
+        "paused": lane.paused_ms > 0,
+    }
+
+
+def flow_key_shape(key: Standing, now_ms: int) -> dict[str, Any]:
+    lane, limits = key.lane, key.lane.limits
+    return {
+        "flowControlKey": lane.name,
+        "waitListSize": max(0, key.lag - len(lane.held)),
+        "parallelismMax": limits.parallelism,
+        "parallelismCount": len(lane.held),
+        "rateMax": limits.rate,
+        "rateCount": lane.in_window(now_ms).used if limits.rate else 0,
+        "ratePeriod": limits.period_ms // SECOND if limits.rate else 0,
+        "ratePeriodStart": lane.window_ms // SECOND if limits.rate else 0,
+        "isPaused": lane.paused_ms > 0,
+        "isPinnedParallelism": lane.pinned_parallelism,
+        "isPinnedRate": lane.pinned_rate,
+    }
 
 
 def shown_body(plain: str, encoded: str, body: bytes, redacted: Sequence[str]) -> dict[str, str]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from waypost.core import limits
 from waypost.core.destination import as_stored
-from waypost.core.errors import BadRequest, TooMuch, shown
+from waypost.core.errors import BadRequest, TooMuch
 from waypost.core.json_body import read_json
 from waypost.core.policy import Policy, batch_too_large, body_too_large
+from waypost.core.queues import check_queue_name
 from waypost.core.settings import headers_of_json
 
 
@@ -22,13 +22,15 @@ class Item(Struct, frozen=True):
     query: str
     headers: Sequence[tuple[str, str]]
     body: bytes
+    #: Empty: it goes through none.
+    queue: str = ""
 
 
 class _Given(Struct):
     destination: str
     headers: Mapping[str, str | list[str] | None] | None = None
     body: str | None = None
-    queue: Any = None
+    queue: str | None = None
 
 
 _decoder = msgspec.json.Decoder(list[_Given])
@@ -58,10 +60,10 @@ def check_number(count: int) -> None:
 
 
 def _item(at: int, given: _Given, policy: Policy) -> Item:
-    if given.queue is not None:
-        raise BadRequest(
-            f"[{at}].queue: {shown(str(given.queue))}: queues are not served by this version; leave it out"
-        )
+    try:
+        queue = "" if given.queue is None else check_queue_name(given.queue)
+    except BadRequest as wrong:
+        raise BadRequest(f"[{at}].queue: {wrong}") from None
     body = (given.body or "").encode()
     if len(body) > policy.max_body:
         raise TooMuch(f"[{at}].body: {body_too_large(policy)}")
@@ -70,4 +72,4 @@ def _item(at: int, given: _Given, policy: Policy) -> Item:
     except BadRequest as wrong:
         raise BadRequest(f"[{at}].headers: {wrong}") from None
     destination, _, query = as_stored(given.destination).partition("#")[0].partition("?")
-    return Item(destination, query, headers, body)
+    return Item(destination, query, headers, body, queue)

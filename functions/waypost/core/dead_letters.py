@@ -306,6 +306,8 @@ def dead_letter(message: Message, state: State, now_ms: int, outcome: Answer | N
     }
     if message.terms.labels:
         entry["labels"] = list(message.terms.labels)
+    if message.terms.lane:
+        entry["queue" if message.terms.queue else "flow"] = message.terms.lane.name
     if state.last:
         entry |= {"status": state.last["status"], "error": state.last["error"]}
     if isinstance(outcome, Answer):

@@ -80,6 +80,8 @@ class Source(NamedTuple):
     labels: Sequence[str]
     caller_ip: str
     via: Via = DIRECT
+    queue: str = ""
+    flow_key: str = ""
 
 
 class Failure(Struct, frozen=True, array_like=True):
@@ -172,7 +174,7 @@ def _cut(told: Sequence[Told]) -> Iterator[Sequence[Told]]:
     for number, (time_ms, _, source, _, _, failure) in enumerate(told):
         via = source.via
         own = 100 + len(source.url) + sum(map(len, source.labels))
-        own += len(via.topic) + len(via.endpoint) + len(via.schedule)
+        own += len(via.topic) + len(via.endpoint) + len(via.schedule) + len(source.queue) + len(source.flow_key)
         if failure:
             own += len(failure.body or b"") * 4 // 3 + len(failure.error)
             own += sum(len(name) + len(value) + 6 for name, value in failure.headers or ())
@@ -224,7 +226,9 @@ def event_of(segment: Segment, row: Row) -> Event:
 
 
 def source_of(message: Message) -> Source:
-    return Source(message.id, message.url, message.terms.labels, message.caller_ip, message.via)
+    terms = message.terms
+    source = Source(message.id, message.url, terms.labels, message.caller_ip, message.via)
+    return source._replace(queue=terms.queue, flow_key=terms.flow_key) if terms.lane else source
 
 
 def told_created(message: Message) -> Told:

@@ -13,7 +13,7 @@ from waypost.core.destination import as_stored
 from waypost.core.ports import Item
 from waypost.core.query import END_OF_TIME, Query, as_number
 
-#: By a filter's name: the attribute of an entry that it asks. One that no entry has yet matches nothing.
+#: By a filter's name: the attribute of an entry that it asks.
 _FILTERS = {
     "url": "url",
     "topicName": "topic",

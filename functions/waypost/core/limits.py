@@ -29,6 +29,13 @@ GROUP_NAME_LENGTH = 256
 GROUP_ENDPOINTS = 1_000
 CRON_LENGTH = 256
 SCHEDULE_ID_LENGTH = 256
+QUEUE_NAME_LENGTH = 256
+#: A sort key has 1,024 bytes, of which a character takes up to four.
+FLOW_KEY_LENGTH = 250
+#: Messages of a queue, or requests under a key, at once; starts in a period, and how long that is.
+PARALLELISM = 1_000
+RATE = 100_000
+PERIOD_MS = 7 * DAY
 #: Messages of one request, when its groups are expanded.
 BATCH_MESSAGES = 1_000
 #: Of a number, or a time, in a query.
@@ -80,8 +87,8 @@ LETTERS_LOOKED_AT = 2_000
 LETTER_BYTES = 3_000_000
 #: Of entries that were named, those beyond this leave their bodies out.
 LETTER_BYTES_WHOLE = 2_000_000
-#: URL groups are listed all at once: a function's answer may have 6 MB.
-GROUP_LIST_BYTES = 4_000_000
+#: URL groups, queues and flow-control keys are listed all at once: a function's answer may have 6 MB.
+LIST_BYTES = 4_000_000
 #: Messages that are cancelled by their ids at once.
 CANCEL_IDS = 1_000
 #: A list of schedules leaves bodies out when it has so many bytes of them, since it has no pages.

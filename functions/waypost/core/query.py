@@ -19,22 +19,26 @@ _lists = msgspec.json.Decoder(dict[str, list[str]])
 _NUMBER = re.compile(rf"[0-9]{{1,{limits.NUMBER_DIGITS}}}")
 #: Whose values hold no comma, so that one may stand between several.
 _SPLIT = frozenset({"label", "topicName", "queueName", "scheduleId", "callerIp"})
+#: Then it is as if it were not there.
+_MAY_BE_EMPTY = frozenset({"cursor", "search"})
 _ORDERS = ("latestFirst", "earliestFirst")
 
 
 class Query:
-    def __init__(self, raw: str, known: Collection[str], of: str, spelt: Mapping[str, str]) -> None:
-        """`of`: what is listed, for errors. `spelt`: other spellings of known names.
+    def __init__(
+        self, raw: str, known: Collection[str], of: str, spelt: Mapping[str, str] | None = None, *, word: str = "filter"
+    ) -> None:
+        """`of`: what is listed, for errors, and `word`: what its names are. `spelt`: other spellings of known names.
 
         Raises BadRequest for a name that is not known, which must not be taken for no filter at all: that would mean
         everything.
         """
         self._values: dict[str, list[str]] = {}
         for given, value in parse_qsl(split_control_keys(raw)[0], keep_blank_values=True):
-            name = spelt.get(given, given)
+            name = spelt.get(given, given) if spelt else given
             if name not in known:
-                raise BadRequest(f"{shown(given)} is no filter of {of}, the filters are {', '.join(known)}")
-            if name == "cursor" and not value:
+                raise BadRequest(f"{shown(given)} is no {word} of {of}, the {word}s are {', '.join(known)}")
+            if name in _MAY_BE_EMPTY and not value:
                 continue
             if not value:
                 raise BadRequest(f"{given} is empty, give it a value or leave it out")

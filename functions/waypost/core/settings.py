@@ -19,11 +19,13 @@ from waypost.core.destination import check_endpoint
 from waypost.core.duration import parse_duration, show_duration
 from waypost.core.errors import BadRequest, shown
 from waypost.core.expression import ExpressionError, check_expression
+from waypost.core.flow_control import LimitsError, check_key, read_limits
 from waypost.core.guard import Guard
 from waypost.core.message import DIRECT, Via
 from waypost.core.policy import Policy
+from waypost.core.queues import check_queue_name
 from waypost.core.remembered import remembered
-from waypost.core.terms import Callback, Terms
+from waypost.core.terms import Callback, InLane, LaneKind, Terms
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _BACKOFFS = ("exponential", "fixed")
@@ -32,17 +34,10 @@ _FORWARD = "upstash-forward-"
 _CALLBACK, _FAILURE_CALLBACK = "upstash-callback", "upstash-failure-callback"
 _REDACT_FIELDS = "upstash-redact-fields"
 _WORKFLOW = ("upstash-workflow-", "upstash-feature-set")
-#: Known settings that are not served: refused, never accepted and dropped.
-_NOT_SERVED = frozenset(
-    {
-        "upstash-flow-control-key",
-        "upstash-flow-control-value",
-        "upstash-queue-name",
-    }
-)
-_CRON, _SCHEDULE_ID = "upstash-cron", "upstash-schedule-id"
+_CRON, _SCHEDULE_ID, _QUEUE = "upstash-cron", "upstash-schedule-id", "upstash-queue-name"
 #: What a message can't have.
-_OF_SCHEDULES = frozenset({_CRON, _SCHEDULE_ID})
+_OF_SCHEDULES = frozenset({_CRON, _SCHEDULE_ID, _QUEUE})
+_FLOW_KEY, _FLOW_VALUE = "upstash-flow-control-key", "upstash-flow-control-value"
 #: What a message that Waypost makes itself can't have.
 _PUBLISH_ALONE = frozenset(
     {
@@ -62,6 +57,8 @@ _ANY_MESSAGE = frozenset(
         "upstash-timeout",
         "upstash-label",
         "upstash-redact-fields",
+        _FLOW_KEY,
+        _FLOW_VALUE,
     }
 )
 #: Belong to one connection, or are reckoned anew for the destination: never forwarded.
@@ -104,6 +101,8 @@ _ID_OF_SCHEDULE = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.SCHEDULE_ID_LENGTH}}}"
 _BEHIND = re.compile(r"^upstash-(?:callback-failure-callback-|failure-callback-|callback-)?")
 #: They exclude each other.
 _WAITS = re.compile(rf"({_BEHIND.pattern})(retry-delay|backoff)")
+#: Limits that stand for all are of the key that stands beside them.
+_KEYS = re.compile(rf"({_BEHIND.pattern}flow-control-)key")
 #: They are of one request, or of none that is let in.
 _NO_DEFAULTS = frozenset({"upstash-not-before", "upstash-deduplication-id", "authorization", "qstash_token"})
 
@@ -150,6 +149,8 @@ class Asked(Struct, frozen=True):
     body: bytes = b""
     #: The api whose URL that is; empty: the caller named a URL.
     api: str = ""
+    #: The queue that it goes through; empty: none.
+    queue: str = ""
 
 
 def read_settings(
@@ -168,6 +169,10 @@ def read_settings(
     if _flag(given, "upstash-header-forward"):
         given = _with_all_forwarded(given, headers)
     defaults = Terms("POST", (), policy.default_retries, min(policy.default_timeout_ms, policy.max_timeout_ms))
+    if asked.queue:
+        if _FLOW_KEY in given.values:
+            raise given.bad(_FLOW_KEY, f"can't be the key of a message in queue {shown(asked.queue)}; leave one out")
+        defaults = replace(defaults, lane=InLane(LaneKind.QUEUE, asked.queue))
     terms = _terms(given, defaults, policy, guard)
     if asked.api and not terms.callback:
         raise BadRequest(
@@ -229,6 +234,11 @@ def read_schedule(
             _SCHEDULE_ID,
             f"can't be a schedule's id, write letters, digits, -, _ and ., at most {limits.SCHEDULE_ID_LENGTH} of them",
         )
+    if queue := own.values.get(_QUEUE, ""):
+        try:
+            asked = replace(asked, queue=check_queue_name(queue))
+        except BadRequest as wrong:
+            raise BadRequest(f"{own.spelt(_QUEUE)}: {wrong}") from None
     return Scheduled(cron, schedule_id, read_settings(headers, query, asked, policy=policy, guard=guard))
 
 
@@ -288,14 +298,22 @@ def check_defaults(defaults: Sequence[tuple[str, str]], policy: Policy, guard: G
 
 
 def with_defaults(
-    headers: Sequence[tuple[str, str]], query: Sequence[tuple[str, str]], defaults: Sequence[tuple[str, str]]
+    headers: Sequence[tuple[str, str]],
+    query: Sequence[tuple[str, str]],
+    defaults: Sequence[tuple[str, str]],
+    *,
+    queue: str = "",
 ) -> list[tuple[str, str]]:
     """The headers, and of the defaults those that neither they nor the query's control keys take the place of, or
-    exclude. What the defaults hide stays hidden, and what is meant for one callback is told to no other."""
+    exclude. What the defaults hide stays hidden, and what is meant for one callback is told to no other. `queue`: that
+    of the message."""
     own = [(name, value) for name, value in headers if value.strip() or not _is_ours(name)]
     given = {name.lower() for name, _ in own} | {name for name, value in query if value.strip() or not _is_ours(name)}
     for match in filter(None, map(_WAITS.fullmatch, tuple(given))):
         given.add(match[1] + ("backoff" if match[2] == "retry-delay" else "retry-delay"))
+    given |= {f"{match[1]}value" for match in map(_KEYS.fullmatch, tuple(given)) if match}
+    if queue or _QUEUE in given:
+        given |= {_FLOW_KEY, _FLOW_VALUE}
     hidden = [value for name, value in query if name == _REDACT_FIELDS and value.strip()]
     given.discard(_REDACT_FIELDS)
     of_callbacks = tuple([f"{name}-" for name in (_CALLBACK, _FAILURE_CALLBACK) if name in given])
@@ -357,12 +375,15 @@ def _collected(pairs: Sequence[tuple[str, str]], spelt: Callable[[str], str]) ->
 def _refuse_unserved(given: _Given, name: str) -> None:
     if name.startswith(_WORKFLOW):
         raise BadRequest(f"{given.spelt(name)}: workflows are not served; publish without the workflow client")
+    if name == _QUEUE:
+        raise BadRequest(
+            f"{given.spelt(name)} is a schedule's: POST /v2/enqueue/<queue>/<destination>, or the queue of a batch's"
+            " item, puts a message into a queue; leave it out elsewhere"
+        )
     if name in _OF_SCHEDULES:
         raise BadRequest(
             f"{given.spelt(name)} is a schedule's: POST /v2/schedules/<destination> makes one; leave it out elsewhere"
         )
-    if name in _NOT_SERVED:
-        raise BadRequest(f"{given.spelt(name)} is not served by this version; leave it out")
 
 
 def _with_all_forwarded(given: _Given, headers: Sequence[tuple[str, str]]) -> _Given:
@@ -399,6 +420,7 @@ def _terms(given: _Given, defaults: Terms, policy: Policy, guard: Guard) -> Term
         redacted=_redacted(given, defaults),
         callback=defaults.callback,
         failure_callback=defaults.failure_callback,
+        lane=_lane(given, defaults),
     )
     for name in given.values:
         if name.startswith((_CALLBACK, _FAILURE_CALLBACK)):
@@ -529,6 +551,24 @@ def _labels(given: _Given, defaults: Terms) -> tuple[str, ...]:
     if len(value) > limits.LABELS_LENGTH:
         raise given.bad("upstash-label", f"is longer than {limits.LABELS_LENGTH} characters, shorten the labels")
     return tuple(dict.fromkeys(label for one in value.split(",") if (label := one.strip())))
+
+
+def _lane(given: _Given, defaults: Terms) -> InLane | None:
+    key, value = given.values.get(_FLOW_KEY), given.values.get(_FLOW_VALUE)
+    if not key:
+        if value:
+            raise BadRequest(
+                f"{given.spelt(_FLOW_VALUE)} needs {given.behind_prefix(_FLOW_KEY)}, the key whose limits they are"
+            )
+        return defaults.lane
+    try:
+        asked = read_limits(value) if value else None
+    except LimitsError as wrong:
+        raise given.bad(_FLOW_VALUE, f"can't be used: {wrong}") from None
+    try:
+        return InLane(LaneKind.KEY, check_key(key), asked)
+    except BadRequest as wrong:
+        raise BadRequest(f"{given.spelt(_FLOW_KEY)}: {wrong}") from None
 
 
 def _redacted(given: _Given, defaults: Terms) -> tuple[str, ...]:

@@ -27,9 +27,8 @@ _FIELDS: Mapping[str, Callable[[Source], Sequence[str]]] = {
     "topicName": lambda source: (source.via.topic,),
     "api": lambda source: (source.via.api,),
     "scheduleId": lambda source: (source.via.schedule,),
-    # No message has one of these yet.
-    "queueName": lambda source: (),
-    "flowControlKey": lambda source: (),
+    "queueName": lambda source: (source.queue,),
+    "flowControlKey": lambda source: (source.flow_key,),
 }
 SOURCE_FILTERS = tuple(_FIELDS)
 #: How a filter's value is written to compare with what is stored.

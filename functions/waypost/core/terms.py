@@ -63,6 +63,16 @@ class Terms(Struct, frozen=True):
     failure_callback: Callback | None = None
     lane: InLane | None = None
 
+    @property
+    def queue(self) -> str:
+        """Empty: it goes through none."""
+        return self.lane.name if self.lane and self.lane.kind is LaneKind.QUEUE else ""
+
+    @property
+    def flow_key(self) -> str:
+        """Empty: it has none."""
+        return self.lane.name if self.lane and self.lane.kind is LaneKind.KEY else ""
+
     def to_item(self) -> dict[str, Any]:
         """The attributes of a stored item; what was not chosen takes no room."""
         item: dict[str, Any] = {

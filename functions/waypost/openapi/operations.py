@@ -12,13 +12,19 @@ from waypost.openapi.parameters import (
     Parameter,
     cancel_filters,
     destination,
+    flow_key,
     group,
     in_path,
     letter_filters,
     log_filters,
+    pinned,
     publish_settings,
+    queue,
+    queue_settings,
     schedule_settings,
+    searched,
     settings,
+    unpinned,
 )
 from waypost.openapi.patterns import Schema
 from waypost.openapi.schemas import EXAMPLE_ID, EXAMPLE_LETTER, ref
@@ -26,7 +32,8 @@ from waypost.openapi.schemas import EXAMPLE_ID, EXAMPLE_LETTER, ref
 Operation = dict[str, Any]
 
 PUBLISHING, MESSAGES, LETTERS, LOGS = "Publishing", "Messages", "Dead letters", "Logs"
-GROUPS, SCHEDULES, KEYS, SERVER = "URL groups", "Schedules", "Keys", "The server"
+GROUPS, SCHEDULES, QUEUES, FLOW = "URL groups", "Schedules", "Queues", "Flow control"
+KEYS, SERVER = "Keys", "The server"
 
 
 def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
@@ -34,6 +41,7 @@ def operations(policy: Policy) -> Mapping[tuple[str, str], Operation]:
     letter = in_path("id", "The dead letter's id.", EXAMPLE_LETTER)
     return {
         ("POST", "/v2/publish/{destination}"): _publish(policy),
+        ("POST", "/v2/enqueue/{queue}/{destination}"): _enqueue(policy),
         ("POST", "/v2/batch"): _batch(policy),
         ("GET", "/v2/messages/{id}"): _operation(
             MESSAGES,
@@ -147,6 +155,8 @@ client always sends it, and does not come back for more.""",
         ("GET", "/v2/logs"): _list_logs("listLogs", "List events, as `logs`", "Logs"),
         **_groups(),
         **_schedules(policy),
+        **_queues(),
+        **_flow_control(),
         ("GET", "/v2/keys"): _operation(
             KEYS,
             "getKeys",
@@ -205,6 +215,7 @@ _EVERYTHING = (
 _RETRY = (
     "A new message takes the entry's place, in one transaction: with all that the old one had, redacted values"
     " included. Settings of this request win, `Upstash-Forward-<Name>` and those behind a callback's prefix included."
+    " It goes to the end of its queue, unless it is given a flow-control key."
 )
 
 
@@ -228,7 +239,7 @@ deduplication id if none may come twice. A group has {limits.GROUP_ENDPOINTS:,} 
             {
                 200: _json("All groups.", "Groups"),
                 **_errors(),
-                409: _json(f"They have more than {limits.GROUP_LIST_BYTES:,} bytes together.", "Error"),
+                409: _too_long(),
             },
         ),
         ("GET", "/v2/topics/{name}"): _operation(
@@ -351,6 +362,127 @@ the wall.""",
     }
 
 
+def _queues() -> Mapping[tuple[str, str], Operation]:
+    name, one = queue(), "/v2/queues/{queue}"
+
+    def switch(operation: str, summary: str, description: str) -> Operation:
+        return _operation(
+            QUEUES, operation, summary, description, [name], {200: _json("It is so.", "Nothing"), **_errors(404)}
+        )
+
+    return {
+        ("GET", "/v2/queues"): _operation(
+            QUEUES,
+            "listQueues",
+            "List queues",
+            """\
+A queue sends its messages in the order in which they came, at parallelism 1 one after the other: the next one starts
+when the one before it has ended, with all its retries and callbacks. At a parallelism of N, N are under way at once,
+and start in order.""",
+            [],
+            {200: _json("All of them.", "Queues"), **_errors(), 409: _too_long()},
+        ),
+        ("POST", "/v2/queues"): _operation(
+            QUEUES,
+            "upsertQueue",
+            "Make a queue, or change it",
+            "A queue that was paused goes on, unless this says that it is paused.",
+            [],
+            {200: _json("It stands.", "Nothing"), **_errors(413)},
+            body=_json_body("NewQueue"),
+        ),
+        ("GET", one): _operation(
+            QUEUES, "getQueue", "Read a queue", "", [name], {200: _json("It.", "Queue"), **_errors(404)}
+        ),
+        ("DELETE", one): _operation(
+            QUEUES,
+            "deleteQueue",
+            "Delete a queue",
+            "What waits in it is cancelled: nothing of it is sent once this has answered. What is under way goes on.",
+            [name],
+            {200: _json("There is no such queue any more.", "Nothing"), **_errors()},
+        ),
+        ("POST", f"{one}/pause"): switch(
+            "pauseQueue",
+            "Pause a queue",
+            "It takes messages and sends none; an attempt that is under way goes on. Pausing twice is no error.",
+        ),
+        ("POST", f"{one}/resume"): switch("resumeQueue", "Resume a queue", "With the message that came first."),
+    }
+
+
+def _flow_control() -> Mapping[tuple[str, str], Operation]:
+    key, one = flow_key(), "/v2/flowControl/{key}"
+
+    def done(operation: str, summary: str, description: str, parameters: Sequence[Parameter] = ()) -> Operation:
+        return _operation(
+            FLOW,
+            operation,
+            summary,
+            description,
+            [key, *parameters],
+            {200: _json("It is so.", "Nothing"), **_errors(404)},
+        )
+
+    reset = "The starts so far don't count, and a new period begins."
+    return {
+        ("GET", "/v2/flowControl"): _operation(
+            FLOW,
+            "listFlowControlKeys",
+            "List flow-control keys",
+            """\
+Requests under one key share its limits: so many at once, so many starts in a period. What is beyond waits, in order; it
+is not dropped, and no attempt is counted. Each retry waits for its turn again. The limits are those of the newest
+message that brings some. A key is there once a message with it was due, or it was pinned.""",
+            [searched()],
+            {200: _json("All of them.", "FlowControlKeys"), **_errors(), 409: _too_long()},
+        ),
+        ("GET", one): _operation(
+            FLOW,
+            "getFlowControlKey",
+            "Read a flow-control key",
+            "",
+            [key],
+            {200: _json("It.", "FlowControlKey"), **_errors(404)},
+        ),
+        ("POST", f"{one}/pause"): done(
+            "pauseFlowControlKey",
+            "Pause a flow-control key",
+            "Messages with it wait; its periods go on. Pausing twice is no error.",
+        ),
+        ("POST", f"{one}/resume"): done("resumeFlowControlKey", "Resume a flow-control key", ""),
+        ("POST", f"{one}/pin"): _operation(
+            FLOW,
+            "pinFlowControlKey",
+            "Pin the limits of a flow-control key",
+            "Makes the key if there is none. What messages say does not count until it is unpinned: parallelism, and"
+            f" rate with its period, each by itself; one of them at least. {reset}",
+            [key, *pinned()],
+            {200: _json("It is so.", "Nothing"), **_errors()},
+        ),
+        ("POST", f"{one}/unpin"): done(
+            "unpinFlowControlKey",
+            "Unpin the limits of a flow-control key",
+            "They stay until a message brings others.",
+            unpinned(),
+        ),
+        ("POST", f"{one}/resetRate"): done("resetFlowControlRate", "Reset the rate of a flow-control key", reset),
+        ("POST", f"{one}/reset"): done("resetFlowControl", "Reset the rate, by its older name", reset),
+        ("GET", "/v2/globalParallelism"): _operation(
+            FLOW,
+            "getGlobalParallelism",
+            "Count the requests under all flow-control keys",
+            "Of those that limit parallelism. It is a display: nothing limits them all together.",
+            [],
+            {200: _json("How many.", "GlobalParallelism"), **_errors()},
+        ),
+    }
+
+
+def _too_long() -> Mapping[str, Any]:
+    return _json(f"They have more than {limits.LIST_BYTES:,} bytes together.", "Error")
+
+
 def _any_body(policy: Policy) -> Mapping[str, Any]:
     return {
         "required": False,
@@ -431,6 +563,25 @@ other headers.""",
             "Upstash-Failure-Callback": {"{$request.header.upstash-failure-callback}": told},
         },
     }
+
+
+def _enqueue(policy: Policy) -> Operation:
+    return _operation(
+        PUBLISHING,
+        "enqueue",
+        "Put a message into a queue",
+        """\
+As a publish, by way of a queue, which is made at parallelism 1 if there is none. To a URL group, it puts a message for
+each endpoint there. A message that is delayed takes its place when it is due. The queue's order counts, so there is no
+flow-control key.""",
+        [queue(), destination(route="enqueue/{queue}"), *queue_settings(policy)],
+        {
+            201: {**_accepted("At least one message is new."), "links": _LINKS},
+            202: _accepted("An earlier message has this deduplication id."),
+            **_errors(404, 413),
+        },
+        body=_any_body(policy),
+    )
 
 
 def _list_logs(name: str, summary: str, schema: str) -> Operation:

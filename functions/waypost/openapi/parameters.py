@@ -8,13 +8,16 @@ from typing import Any
 from waypost.core import limits
 from waypost.core.duration import show_duration
 from waypost.core.event import RANKS
-from waypost.core.policy import Policy
+from waypost.core.policy import SECOND, Policy
 from waypost.openapi.patterns import (
     CRON,
     DESTINATION,
     DURATION,
     ENDPOINT_OR_NONE,
+    FLOW_KEY,
+    FLOW_LIMITS,
     GROUP_NAME,
+    QUEUE_NAME,
     SPACES,
     TOKEN,
     Schema,
@@ -142,7 +145,36 @@ def settings(policy: Policy) -> Sequence[Parameter]:
             ENDPOINT_OR_NONE,
             "https://example.com/failed",
         ),
+        *_flow_control(),
     ]
+
+
+def _flow_control() -> Sequence[Parameter]:
+    longest = show_duration(limits.PERIOD_MS)
+    return [
+        _header(
+            "Upstash-Flow-Control-Key",
+            f"Messages that have the same one share its limits. Any text of {limits.FLOW_KEY_LENGTH} characters at"
+            " most.",
+            {"type": "string", "maxLength": limits.FLOW_KEY_LENGTH},
+            "customer-42",
+        ),
+        _header(
+            "Upstash-Flow-Control-Value",
+            "The key's limits from this message on: `parallelism`, requests at once, to"
+            f" {limits.PARALLELISM:,}; `rate`, starts in a `period`, to {limits.RATE:,}; the period, 1 s if it is left"
+            f" out, is whole seconds to {longest}. One of the first two at least; what is left out is no limit. Without"
+            " a value the key's limits stay. Needs the key.",
+            FLOW_LIMITS,
+            "parallelism=5, rate=10, period=1m",
+        ),
+    ]
+
+
+def queue_settings(policy: Policy) -> Sequence[Parameter]:
+    """Of a message that is put into a queue: it waits in one line."""
+    own = [one["name"] for one in _flow_control()]
+    return [one for one in publish_settings(policy) if one["name"] not in own]
 
 
 def publish_settings(policy: Policy) -> Sequence[Parameter]:
@@ -183,6 +215,12 @@ def schedule_settings(policy: Policy) -> Sequence[Parameter]:
             {"type": "string", "pattern": f"^([A-Za-z0-9_.-]{{1,{limits.SCHEDULE_ID_LENGTH}}})?$"},
             "report",
         ),
+        _header(
+            "Upstash-Queue-Name",
+            "A queue that its messages go through. Not together with a flow-control key.",
+            {**QUEUE_NAME, "pattern": f"^({QUEUE_NAME['pattern'][1:-1]})?$"},
+            "orders",
+        ),
         *(one for one in settings(policy) if one["name"] != "Upstash-Not-Before"),
         _header_forward(),
     ]
@@ -205,6 +243,43 @@ def group() -> Parameter:
     return in_path("name", "The group's name.", "everybody", **GROUP_NAME)
 
 
+def queue() -> Parameter:
+    return in_path("queue", "The queue's name.", "orders", **QUEUE_NAME)
+
+
+def flow_key() -> Parameter:
+    return in_path(
+        "key", "The key. Slashes may stand in it as they are; it is percent-decoded.", "customer-42", **FLOW_KEY
+    )
+
+
+def pinned() -> Sequence[Parameter]:
+    def up_to_most(most: int) -> Schema:
+        return {"type": "integer", "minimum": 1, "maximum": most}
+
+    return [
+        _in_query("parallelism", "Requests at once.", up_to_most(limits.PARALLELISM), example=5),
+        _in_query("rate", "Starts in a period.", up_to_most(limits.RATE), example=10),
+        _in_query(
+            "period",
+            "In seconds; 1 if it is left out. Needs a rate.",
+            up_to_most(limits.PERIOD_MS // SECOND),
+            example=60,
+        ),
+    ]
+
+
+def unpinned() -> Sequence[Parameter]:
+    return [
+        _in_query("parallelism", "`true`: it is unpinned.", {"type": "boolean"}, example=True),
+        _in_query("rate", "`true`: it is unpinned, and its period.", {"type": "boolean"}, example=True),
+    ]
+
+
+def searched() -> Parameter:
+    return _in_query("search", "A part of the keys that are wanted.", {"type": "string"}, example="customer")
+
+
 def destination(name: str = "destination", route: str = "publish") -> Parameter:
     return in_path(
         name,
@@ -225,7 +300,6 @@ _SOME_IDS: Schema = {"type": "array", "items": {"type": "string", "pattern": f"^
 _TIME: Schema = {"type": "integer", "minimum": 0, "maximum": _LARGEST}
 _COUNT: Schema = {"type": "integer", "minimum": 1, "maximum": _LARGEST}
 _WITH_COMMAS = "Several may stand with commas between them."
-_NEVER_YET = "Known, but no message has one yet: it finds nothing."
 
 
 def _of_a_message() -> Sequence[Parameter]:
@@ -238,7 +312,8 @@ def _of_a_message() -> Sequence[Parameter]:
         _in_query("topicName", f"The URL group that it was published to. {_WITH_COMMAS}", _SOME_TEXT),
         _in_query("api", "The api that it was published to: `llm`.", _SOME_TEXT),
         _in_query("scheduleId", f"The schedule that made it. {_WITH_COMMAS}", _SOME_TEXT),
-        *(_in_query(name, _NEVER_YET, _SOME_TEXT) for name in ("queueName", "flowControlKey")),
+        _in_query("queueName", f"The queue that it goes through. {_WITH_COMMAS}", _SOME_TEXT),
+        _in_query("flowControlKey", "Its flow-control key.", _SOME_TEXT),
     ]
 
 

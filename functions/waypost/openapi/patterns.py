@@ -43,6 +43,7 @@ TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - no password
 _HTTP = f"({any_case('https', 'http')})"
 _NUMBER = r"[0-9]{1,15}(\.[0-9]{1,9})?"
 _GROUP_NAME = f"[A-Za-z0-9_.-]{{1,{limits.GROUP_NAME_LENGTH}}}"
+_LIMIT = "(parallelism|rate|period)[ \\t]*=[ \\t]*[0-9A-Za-z.]+"
 
 #: A header's that is empty is none.
 DURATION: Schema = {
@@ -58,6 +59,14 @@ CRON: Schema = {
 ENDPOINT: Schema = {"type": "string", "pattern": f"^{_HTTP}://", "format": "waypost-endpoint"}
 ENDPOINT_OR_NONE: Schema = {**ENDPOINT, "pattern": f"^($|{_HTTP}://)"}
 GROUP_NAME: Schema = {"type": "string", "pattern": f"^{_GROUP_NAME}$"}
+QUEUE_NAME: Schema = {"type": "string", "pattern": f"^[A-Za-z0-9_.-]{{1,{limits.QUEUE_NAME_LENGTH}}}$"}
+FLOW_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": limits.FLOW_KEY_LENGTH}
+#: Each part once, and one that is no period.
+FLOW_LIMITS: Schema = {
+    "type": "string",
+    "pattern": f"^([ \\t]*{_LIMIT}([ \\t]*,[ \\t]*{_LIMIT}){{0,2}}[ \\t]*)?$",
+    "format": "waypost-flow-control",
+}
 #: A URL, or the name of a group.
 DESTINATION: Schema = {"type": "string", "pattern": f"^({_HTTP}:/|{_GROUP_NAME}$)", "format": "waypost-endpoint"}
 #: In JSON, where a header may have several values.

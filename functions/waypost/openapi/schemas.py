@@ -9,7 +9,7 @@ from waypost.core import limits
 from waypost.core.event import STATES
 from waypost.core.message import Phase
 from waypost.core.policy import Policy
-from waypost.openapi.patterns import DESTINATION, ENDPOINT, HEADER, TOKEN, Schema, described
+from waypost.openapi.patterns import DESTINATION, ENDPOINT, HEADER, QUEUE_NAME, TOKEN, Schema, described
 
 
 def text(description: str, **more: Any) -> Schema:
@@ -68,7 +68,11 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
                     "type": ["string", "null"],
                     "description": f"What is delivered; {policy.max_body:,} bytes at most.",
                 },
-                "queue": {"type": "null", "description": "Queues are not served."},
+                "queue": {
+                    **QUEUE_NAME,
+                    "type": ["string", "null"],
+                    "description": "A queue to put it into. Not together with a flow-control key.",
+                },
             },
             ["destination"],
         ),
@@ -169,6 +173,46 @@ def schemas(policy: Policy) -> Mapping[str, Schema]:
         "Scheduled": _object({"scheduleId": text("Its id.")}, ["scheduleId"], {"scheduleId": "report"}),
         "Schedule": _schedule(policy),
         "Schedules": {"type": "array", "items": ref("Schedule"), "description": "In order of their making."},
+        "Queue": _object(
+            {
+                "name": text("Its name."),
+                "parallelism": number("Messages of it that are under way at once.", minimum=1),
+                "createdAt": number(f"When it was made, {_TIME}."),
+                "updatedAt": number(f"When it was changed last, {_TIME}."),
+                "lag": number("Messages that have taken their places and not ended, those under way included."),
+                "paused": {"type": "boolean", "description": "True: nothing of it is sent until it is resumed."},
+            },
+            ["name", "parallelism", "createdAt", "updatedAt", "lag", "paused"],
+        ),
+        "Queues": {"type": "array", "items": ref("Queue"), "description": "In order of their names."},
+        "NewQueue": _object(
+            {
+                "queueName": described("Its name.", QUEUE_NAME),
+                "parallelism": {
+                    "type": ["integer", "null"],
+                    "minimum": 1,
+                    "maximum": limits.PARALLELISM,
+                    "description": "Messages of it that are under way at once. Default: as it is, 1 for a new one.",
+                },
+                "paused": {"type": ["boolean", "null"], "description": "Whether it is paused. Default: it is not."},
+            },
+            ["queueName"],
+            {"queueName": "orders", "parallelism": 1},
+        ),
+        "FlowControlKey": _flow_control_key(),
+        "FlowControlKeys": {
+            "type": "array",
+            "items": ref("FlowControlKey"),
+            "description": "In order of their names.",
+        },
+        "GlobalParallelism": _object(
+            {
+                "parallelismMax": number("How many requests they allow at once, all together."),
+                "parallelismCount": number("How many are under way, or about to start."),
+            },
+            ["parallelismMax", "parallelismCount"],
+            {"parallelismMax": 15, "parallelismCount": 7},
+        ),
         "Keys": _object(
             {
                 "current": text("Signs every request to an endpoint."),
@@ -246,6 +290,23 @@ def _accepted(policy: Policy) -> dict[str, Schema]:
     }
 
 
+def _flow_control_key() -> Schema:
+    fields = {
+        "flowControlKey": text("The key."),
+        "waitListSize": number("Messages that wait for their turn.", minimum=0),
+        "parallelismMax": number("Requests at once; 0: any number.", minimum=0),
+        "parallelismCount": number("Requests that are under way, or about to start.", minimum=0),
+        "rateMax": number("Starts in a period; 0: any number.", minimum=0),
+        "rateCount": number("Starts in the period that is open.", minimum=0),
+        "ratePeriod": number("How long a period is, in seconds; 0: there is no rate.", minimum=0),
+        "ratePeriodStart": number("When the last period began, in seconds since 1970.", minimum=0),
+        "isPaused": {"type": "boolean", "description": "True: nothing is sent until it is resumed."},
+        "isPinnedParallelism": {"type": "boolean", "description": "True: what messages say of it does not count."},
+        "isPinnedRate": {"type": "boolean", "description": "The same of rate and period."},
+    }
+    return _object(fields, list(fields))
+
+
 def _schedule(policy: Policy) -> Schema:
     return _object(
         {
@@ -288,6 +349,11 @@ _TERMS: Mapping[str, Schema] = {
     "labels": {"type": "array", "items": {"type": "string"}, "description": "All labels."},
     "retryDelayExpression": text("The expression for the waits before retries."),
     "backoff": {"type": "string", "enum": ["exponential", "fixed"], "description": "The waits before retries."},
+    "queueName": text("The queue that it goes through."),
+    "flowControlKey": text("Its flow-control key."),
+    "parallelism": number("What it asks for its key: requests at once."),
+    "rate": number("Likewise: starts in a period."),
+    "period": number("Likewise: how long that is, in seconds."),
     "callback": text("Is told of every attempt."),
     "callbackHeader": _headers("What is forwarded to the callback."),
     "failureCallback": text("Is told if the message fails for good."),
@@ -313,6 +379,7 @@ _STANDING: Mapping[str, Schema] = {
     "retried": number("Attempts that came back without success.", minimum=0),
     "nextDeliveryTime": number(f"With RETRY: the next attempt starts no earlier, {_TIME}."),
     "endedAt": number(f"When it ended, {_TIME}."),
+    "waiting": text("Why it waits, in one sentence; left out where it does not."),
     "responseStatus": number("The status of the last attempt's answer; 0: there was none."),
     "error": text("Why the last attempt got no answer, or what ended the message."),
 }
