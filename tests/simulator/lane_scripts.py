@@ -7,9 +7,12 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
-from simulator.history import Spec
+from simulator.history import MODES, Spec, run
 from simulator.lanes import Lanes
-from simulator.scripts import together
+from simulator.scripts import drawn_faults, together
+
+#: How many faults strike a drawn history.
+_FAULTS = (0, 1, 2, 4)
 
 LaneScript = Callable[[Lanes], Awaitable[None]]
 
@@ -219,3 +222,11 @@ def drawn_in_lanes(seed: int, messages: int = 12) -> LaneScript:
         await asyncio.sleep(5)
 
     return script
+
+
+def run_in_lanes(seed: int) -> Lanes:
+    """A drawn history, unstruck or struck by some faults."""
+    mode = list(MODES)[seed % len(MODES)]
+    count = _FAULTS[seed // len(MODES) % len(_FAULTS)]
+    plan = drawn_faults(seed, mode, count) if count else None
+    return run(seed, drawn_in_lanes(seed), mode=mode, plan=plan, kind=Lanes)

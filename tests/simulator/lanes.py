@@ -17,6 +17,8 @@ from simulator.world import EPOCH_MS, HARMLESS, Arrival
 _PROMPT_MS = 5_000
 #: After this a slot of which nothing is heard was asked after, and a tick has come.
 _LATE_MS = 900_000
+#: From the last look at the clock to the request.
+_SENT_MS = 500
 _DELAYS = {"bells_lost", "bells_late", "not_taken", "items_absent", "items_old", "half_written"}
 
 
@@ -35,7 +37,8 @@ class Lanes(History):
     operated: list[Operated] = field(default_factory=list)
     #: By lane: what its parallelism and its rate may be from then on; 0: any.
     limits: defaultdict[str, list[tuple[int, dict[str, int]]]] = field(default_factory=lambda: defaultdict(list))
-    windows: Counter[tuple[str, int]] = field(default_factory=Counter)
+    #: By message: the windows that its attempts counted in.
+    windows: dict[str, list[int]] = field(default_factory=dict)
 
     async def publish(self, spec: Spec) -> Told | None:
         if spec.queue and spec.lane not in self.limits:
@@ -53,6 +56,9 @@ class Lanes(History):
             self._limit(lane, values)
         while True:
             reply = await self.world.ask(*self._request(kind, name, what, values))
+            if reply and reply.status == 404:
+                self.operated.remove(operated)  # whoever makes the lane has not come so far
+                return
             if reply and reply.status < 300:
                 operated.answered_ms = self.world.clock.monotonic_ms()
                 return
@@ -85,8 +91,8 @@ class Lanes(History):
         for told in self.told:
             if told.spec.key:
                 reply = await self.world.ask("GET", f"/v2/messages/{told.message_id}")
-                for window in reply.content.get("rateWindows", ()) if reply and reply.status == 200 else ():
-                    self.windows[told.spec.lane, window] += 1
+                if reply and reply.status == 200:
+                    self.windows[told.message_id] = reply.content.get("rateWindows", [])
 
     def _is_paused(self, lane: str) -> bool:
         done = [one.what for one in self.operated if one.lane == lane and one.what in ("pause", "resume", "upsert")]
@@ -125,7 +131,7 @@ class Lanes(History):
         wrong = []
         kept = [a for a in arrivals if not a.strayed]
         for one in kept:
-            slack_ms = _LATE_MS if struck else _PROMPT_MS
+            slack_ms = _LATE_MS if struck else 1_000
             allowed = self._allowed(lane, "parallelism", one.at_ms, one.at_ms - slack_ms)
             at_once = sum(1 for a in kept if a.at_ms <= one.at_ms < a.ends_ms)
             if allowed and at_once > allowed:
@@ -139,9 +145,18 @@ class Lanes(History):
             return []
         period_ms = self.limits[lane][0][1]["period"] * 1000
         resets = sum(one.lane == lane and one.what in ("resetRate", "pin") for one in self.operated)
-        for (name, window), count in self.windows.items():
-            if name == lane and count > max(rates):
+        ids = {told.message_id for told in self.told if told.spec.lane == lane}
+        for window, count in Counter(one for name in ids for one in self.windows.get(name, ())).items():
+            if count > max(rates):
                 wrong.append(f"{lane}: {count} starts in the window {window - EPOCH_MS}, {max(rates)} allowed")
+        for name in ids:
+            mine = [a for a in arrivals if a.message_id == name]
+            windows = self.windows.get(name, [])
+            if len(mine) != len(windows):
+                continue  # not every attempt came back
+            for arrival, window in zip(mine, windows, strict=True):
+                if not arrival.strayed and arrival.at_ms + EPOCH_MS > window + period_ms + _SENT_MS:
+                    wrong.append(f"{lane}: {arrival.tag} began when its window was over, at {arrival.at_ms}")
         kept = [a.at_ms for a in arrivals if not a.strayed]
         for at_ms in kept:
             count = sum(1 for other in kept if at_ms <= other < at_ms + period_ms)
@@ -154,6 +169,8 @@ class Lanes(History):
         if any(limits["parallelism"] != 1 for _, limits in self.limits[lane]):
             return []
         wrong = []
+        # A queue that is deleted, and used again, is another one.
+        deleted_ms = [done.asked_ms for done in self.operated if done.lane == lane and done.what == "delete"]
         first: dict[str, int] = {}
         last: dict[str, int] = {}
         for arrival in self.world.arrivals:
@@ -163,6 +180,7 @@ class Lanes(History):
                 last[whom] = max(last.get(whom, 0), arrival.at_ms)
         for one, other in itertools.permutations(told, 2):
             follows = one.answered_ms < other.asked_ms and not one.spec.delay_s and not other.spec.delay_s
+            follows = follows and not any(one.asked_ms < at_ms < other.answered_ms for at_ms in deleted_ms)
             if not follows or one.spec.dedup or other.spec.dedup or one.message_id == other.message_id:
                 continue
             if one.message_id in last and other.message_id in first and first[other.message_id] < last[one.message_id]:

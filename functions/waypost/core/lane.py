@@ -63,6 +63,8 @@ class Turn(enum.Enum):
     PAUSED = enum.auto()
     #: It holds a slot, and came too late for the window that its start counts in.
     LATE = enum.auto()
+    #: More slots are held than there are now, and enough of them are in use.
+    CROWDED = enum.auto()
     #: Its queue was deleted.
     NEVER = enum.auto()
 
@@ -150,6 +152,11 @@ class Lane(Struct, frozen=True):
         if held.window_ms and self.limits.rate and now_ms >= held.window_ms + self.limits.period_ms:
             return Turn.LATE
         return Turn.NOW
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more were let in than its parallelism is now."""
+        return 0 < self.limits.parallelism < len(self.held)
 
     def holds(self, entrant: Entrant) -> bool:
         message_id, place = entrant

@@ -168,12 +168,25 @@ class Lanes:
         turn = standing.turn(*entrant, self._ports.clock.now_ms())
         if turn is Turn.LATE:
             turn, standing = await self._renew(account, standing, entrant)
+        if turn is Turn.NOW and standing.is_crowded and await self._enough_are_at_work(account, standing, message.id):
+            turn = Turn.CROWDED
         if turn is not Turn.NOW:
             return turn, 0
         window_ms = standing.held[message.id].window_ms
         if not (standing.holds_to_the_end or standing.limits_parallelism):
             await self.release(message, place)
         return turn, window_ms
+
+    async def _enough_are_at_work(self, account: str, standing: Lane, message_id: str) -> bool:
+        """Asked after one's own claim: of two who are claimed at once, one sees the other."""
+
+        async def is_at_work(other_id: str) -> bool:
+            place = place_of(other_id)
+            item = await self._ports.table.get(state_key(account, other_id, place)) if place else None
+            return State.from_item(item).phase is Phase.ACTIVE
+
+        others = [other_id for other_id in standing.held if other_id != message_id]
+        return sum(await some_at_once(is_at_work, others)) >= standing.limits.parallelism
 
     async def _renew(self, account: str, standing: Lane, entrant: Entrant) -> tuple[Turn, Lane]:
         """Counts its start in the window that is open now, if that has room."""
@@ -194,6 +207,11 @@ class Lanes:
         """For a message that was claimed and put back, since it is not its turn."""
         if turn is Turn.PAUSED:
             return  # It keeps its slot, and is told when the lane goes on.
+        if turn is Turn.CROWDED:
+            # Not all of those who wait so at the same time again.
+            wait_ms = _AGAIN_MS + 4 * self._ports.random(1)[0]
+            await self._ports.doorbell.ring([Bell(message.ref, wait_ms, message.terms.timeout_ms)])
+            return
         await self.line_up([message], state)
         if turn is Turn.LATE:
             await self.release(message, place_in_line(message, state))
