@@ -10,7 +10,7 @@ import functools
 import json
 import random
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -243,7 +243,8 @@ class SimClock:
 
 
 class World:
-    """A fleet: requests, deliveries and ticks die one by one, share the table alone, and nobody knows of boots."""
+    """A fleet: requests, deliveries and ticks die one by one, each with the memory of its process; they share the table
+    alone, and nobody knows of boots."""
 
     #: Whether everything is one process that dies as a whole, memory and bells with it.
     machine: ClassVar[bool] = False
@@ -272,6 +273,7 @@ class World:
         self.arrivals: list[Arrival] = []
         self.policy = Policy(shards=1 if self.machine else 3)
         self.alive: set[Actor] = set()
+        self._kept: defaultdict[str, list[Here]] = defaultdict(list)
         self.tasks: list[asyncio.Task[Any]] = []
         self._bell_rang = asyncio.Event()
         self._randomness = random.Random(self.rng.random())
@@ -295,8 +297,9 @@ class World:
     def _boot(self) -> None:
         self.table = EmbeddedTable(self.store, strict=True)
         self.policy = dataclasses.replace(self.policy, boot=f"boot{self.epoch}" if self.machine else "")
-        one = self.make_here()
-        self._here = {role: one if self.machine else self.make_here() for role in ("api", "worker", "tick", "start")}
+        #: What nobody is using. What somebody who died was using is never seen again.
+        self._kept = defaultdict(list)
+        self._machine = self.make_here()
 
     def make_here(self) -> Here:
         ports = Ports(
@@ -352,7 +355,17 @@ class World:
 
     async def invoke(self, role: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """One call's work, where this role's calls are done; None if it died of it."""
-        return await self.as_actor(Actor(role), functools.partial(work, self._here[role]))
+        if self.machine:
+            return await self.as_actor(Actor(role), functools.partial(work, self._machine))
+        kept = self._kept[role]
+        here = kept.pop(self.rng.randrange(len(kept))) if kept else self.make_here()
+        return await self.as_actor(Actor(role), functools.partial(self.use, role, here, work))
+
+    async def use(self, role: str, here: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        try:
+            return await work(here)
+        finally:
+            self._kept[role].append(here)
 
     async def as_actor(self, actor: Actor, work: Callable[[], Awaitable[Any]]) -> Any:
         """Does the work as somebody who may die of it; None if he did."""

@@ -185,7 +185,7 @@ class Lane(Struct, frozen=True):
     def without(self, done: Iterable[Entrant]) -> Lane:
         """Those have left their places, and their slots with them."""
         held, left = dict(self.held), self.left
-        for message_id, place in done:
+        for message_id, place in set(done):
             if self.holds((message_id, place)):
                 del held[message_id]
                 left += place > self.void_below

@@ -75,6 +75,8 @@ class Lanes:
     def __init__(self, ports: Ports, policy: Policy) -> None:
         self._ports = ports
         self._policy = policy
+        #: By the ref of a lane that this process is visiting: who has come or gone since then.
+        self._since: dict[str, list[Entrant | None]] = {}
 
     # Arriving ---------------------------------------------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class Lanes:
         try:
             await self._let_in(account, in_lane, entries, newest=not (state.retried or state.crashes))
         except (Busy, Unavailable):
-            await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
+            await self._ring_again(account, lane)
 
     async def _let_in(self, account: str, in_lane: InLane, entries: Sequence[Entry], *, newest: bool) -> None:
         lane = lane_digest(in_lane.kind, in_lane.name)
@@ -143,7 +145,7 @@ class Lanes:
         if bells:
             await self._ports.doorbell.ring(bells)
         if standing.room(now) or standing.waits_for_a_bell(now):
-            await self.visit(account, lane, as_read=standing)
+            await self._visit_once(account, lane, None)
 
     async def _take_places(self, account: str, lane: str, count: int) -> int:
         """Returns the last of them."""
@@ -232,8 +234,7 @@ class Lanes:
 
     async def release(self, message: Message, place: int) -> None:
         """What the store keeps from being done now is done when somebody asks after the slot."""
-        with contextlib.suppress(Busy, Unavailable):
-            await self._persist(lambda: self.visit(message.account, message.lane, [(message.id, place)]))
+        await self._visit_once(message.account, message.lane, (message.id, place))
 
     async def leave_line(self, message: Message, state: State, *, in_line: bool) -> None:
         """For a message that was cancelled while it waited, perhaps in line."""
@@ -248,6 +249,31 @@ class Lanes:
                 await self._ports.doorbell.ring([Bell(message.ref, 0, message.terms.timeout_ms)])
         if message.holds_up:
             await self._ports.doorbell.ring([Bell(message.holds_up, 0)])
+
+    async def _visit_once(self, account: str, lane: str, who: Entrant | None) -> None:
+        """For somebody who has left his place, or None who has come to one. While this process is visiting the lane
+        that is left to the same visitor: each write serves all who came or went during the one before."""
+        ref = lane_ref(account, lane)
+        if ref in self._since:
+            self._since[ref].append(who)
+            return
+        since = self._since[ref] = [who]
+        try:
+            while since:
+                done = [one for one in since if one]
+                since.clear()
+                await self._visit_safely(account, lane, done)
+        finally:
+            del self._since[ref]
+
+    async def _visit_safely(self, account: str, lane: str, done: Collection[Entrant]) -> None:
+        try:
+            await self._persist(lambda: self.visit(account, lane, done))
+        except (Busy, Unavailable):
+            await self._ring_again(account, lane)
+
+    async def _ring_again(self, account: str, lane: str) -> None:
+        await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
 
     async def visit(
         self,
@@ -425,7 +451,7 @@ class Lanes:
             resumed = was_paused and not lane.paused_ms
             await self.visit(account, lane_digest(kind, name), as_read=lane, ask_all=resumed)
         except (Busy, Unavailable):
-            await self._ports.doorbell.ring([Bell(lane_ref(account, lane_digest(kind, name)), _AGAIN_MS)])
+            await self._ring_again(account, lane_digest(kind, name))
         return lane
 
     async def delete_queue(self, account: str, name: str) -> None:
