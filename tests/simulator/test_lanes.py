@@ -13,7 +13,7 @@ HISTORIES = 1_000
 BLOCKS = 10
 
 
-@pytest.mark.parametrize(("mode", "name"), [(mode, name) for mode in MODES for name in LANE_SCRIPTS])
+@pytest.mark.parametrize(("mode", "name"), [(mode, name) for mode in ("machine", "cloud") for name in LANE_SCRIPTS])
 def test_no_promise_breaks_whatever_strikes_first_calls(mode: str, name: str) -> None:
     problems = []
     for words, history in in_lanes(name, mode, times=1):

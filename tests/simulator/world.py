@@ -350,6 +350,7 @@ class World:
             await asyncio.sleep(1)
 
     async def _look_again(self, here: Here) -> bool:
+        await here.service.look.open()  # It may be another process than the one that opened.
         await here.service.look.recover()
         return True
 
