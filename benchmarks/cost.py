@@ -137,6 +137,18 @@ def more() -> Iterator[tuple[str, float]]:
     """Dollars for one message more or other than plain."""
     yield "behind the HTTP API", _HTTP_API_CALL
     yield "with deduplication", writes(PUBLISH_DEDUPLICATED) - writes(PUBLISH)
+    lane, plain = DELIVER_TEN_IN_LANE_OF_10, DELIVER_TEN
+    read = calls_of("GetItem", lane) + calls_of("Query", lane) - calls_of("GetItem", plain) - calls_of("Query", plain)
+    yield (
+        "in a full lane of parallelism 10",
+        (
+            writes(PUBLISH_IN_LANE)
+            - writes(PUBLISH)
+            + (writes(lane) - writes(plain)) / 10
+            + (calls_of("GetItem", PUBLISH_IN_LANE) + read / 10) * _READ_UNIT
+            + (calls_of("SendMessageBatch", lane) / 10 - calls_of("SendMessageBatch", PUBLISH)) * _SQS_CALL
+        ),
+    )
     yield "with a delay of more than 15 minutes", REMINDER_UNITS * _WRITE_UNIT
     yield (
         "for each retry",
