@@ -47,6 +47,15 @@ schemathesis.openapi.format(
         st.one_of(_fields, st.sampled_from(["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly"])),
     ).map("".join),
 )
+_limit = st.sampled_from(["parallelism=5", "rate=10", "parallelism = 1", "rate=100"])
+schemathesis.openapi.format(
+    "waypost-flow-control",
+    st.one_of(
+        st.just(""),
+        st.tuples(_limit, st.sampled_from(["", ", period=1m", ",period=3d5h12m", " , period = 60"])).map("".join),
+        st.just("period=7d, rate=3, parallelism=2"),
+    ),
+)
 _terms = st.recursive(
     st.one_of(st.just("retried"), st.integers(0, 10**6).map(str), st.floats(0, 10**6).map(lambda x: f"{x:.3f}")),
     lambda inner: st.one_of(
@@ -105,8 +114,15 @@ def _named(parts: list[Any]) -> set[str]:
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    """Two settings exclude each other, which OpenAPI has no way to say: of two that are right alone one stays."""
+    """Some settings exclude each other, or need each other, which OpenAPI has no way to say: of two that are right
+    alone one stays, and what lacks the other goes."""
     headers = case.headers or {}
+    if "Upstash-Flow-Control-Key" in headers and "Upstash-Queue-Name" in headers:
+        del headers["Upstash-Queue-Name"]
+    if not headers.get("Upstash-Flow-Control-Key", "").strip():
+        headers.pop("Upstash-Flow-Control-Value", None)
+    if case.operation.label == "POST /v2/flowControl/{key}/pin" and "rate" not in (case.query or {}):
+        case.query = {"parallelism": "1", **(case.query or {})}
     if "Upstash-Retry-Delay" in headers and headers.get("Upstash-Backoff", "").lower() in ("exponential", "fixed"):
         del headers["Upstash-Backoff"]
 
