@@ -1,4 +1,4 @@
-"""`make bench ARGS="startup|coldstart|speed|flat|logs"`: what was measured, printed. It is no part of the tests."""
+"""`make bench ARGS="startup|coldstart|speed|flat|logs|lanes"`: what was measured, printed. It is no part of tests."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import logs as pages
 from benchmarks.coldstart import coldstart
 from benchmarks.fill import OLDEST, fill
+from benchmarks.lanes import drained_a_second, quiet_p99_ms, ratios
 from benchmarks.load import ROOT, free_port, measure, process, wait_for
 
 
@@ -70,7 +71,26 @@ def logs(stored: int = 1_000_000) -> None:
             )
 
 
+def lanes(pairs: int = 5, busy: int = 100_000, waiting: int = 1_000_000) -> None:
+    """A quiet key's p99 beside a busy key, over that without one; and how fast a queue drains with a million waiting,
+    over that with a hundred. Alternating pairs."""
+    p99s = []
+    for _ in range(pairs):
+        with tempfile.TemporaryDirectory() as alone, tempfile.TemporaryDirectory() as beside:
+            p99s.append((quiet_p99_ms(Path(alone), 0), quiet_p99_ms(Path(beside), busy)))
+            print(f"p99 alone {p99s[-1][0]:.1f} ms, beside {busy:,} {p99s[-1][1]:.1f} ms", flush=True)
+    print(f"quiet key, beside over alone: {ratios(p99s)}", flush=True)
+    speeds = []
+    with tempfile.TemporaryDirectory() as many:
+        for number in range(pairs):
+            with tempfile.TemporaryDirectory() as few:
+                low = drained_a_second(Path(few), 100)
+            speeds.append((low, drained_a_second(Path(many), 0 if number else waiting)))
+            print(f"drains with 100 waiting {low:.0f}/s, with {waiting:,} {speeds[-1][1]:.0f}/s", flush=True)
+    print(f"drain, many over few: {ratios(speeds)}")
+
+
 if __name__ == "__main__":
-    wanted = sys.argv[1:] or ["startup", "coldstart", "speed", "flat", "logs"]
-    for name in wanted:
-        {"startup": startup, "coldstart": coldstart, "speed": speed, "flat": flat, "logs": logs}[name]()
+    known = {"startup": startup, "coldstart": coldstart, "speed": speed, "flat": flat, "logs": logs, "lanes": lanes}
+    for name in sys.argv[1:] or known:
+        known[name]()

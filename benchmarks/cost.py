@@ -27,6 +27,10 @@ class Counted:
 
 PUBLISH = Counted({"PutItem": 1, "SendMessageBatch": 1}, write_units=2, sent=1_950, logged=160)
 PUBLISH_DEDUPLICATED = Counted({"PutItem": 2, "SendMessageBatch": 1}, write_units=3, sent=2_750, logged=160)
+#: Into a full lane: its place, and what stands in line.
+PUBLISH_IN_LANE = Counted(
+    {"UpdateItem": 1, "PutItem": 1, "BatchWriteItem": 1, "GetItem": 1}, write_units=4, sent=3_000, logged=160
+)
 #: Of a thousand messages that one request brings, as a batch or to a URL group, which is read.
 PUBLISH_THOUSAND = Counted(
     {"BatchWriteItem": 40, "SendMessageBatch": 100}, write_units=2_000, sent=1_800_000, logged=160
@@ -39,6 +43,15 @@ PUBLISH_TO_THOUSAND = Counted(
 DELIVER_TEN = Counted(
     {"GetItem": 11, "UpdateItem": 20, "PutItem": 1, "Query": 1}, write_units=21, sent=23_700, logged=2_560
 )
+#: Likewise in a lane that is full, by its parallelism: each one's turn is asked for, and who leaves lets in others. A
+#: lane's item has a kilobyte at 10, and at 100 six.
+DELIVER_TEN_IN_LANE_OF_10 = Counted(
+    {"GetItem": 31, "UpdateItem": 20, "PutItem": 3, "Query": 3, "SendMessageBatch": 2, "BatchWriteItem": 2},
+    write_units=33,
+    sent=31_500,
+    logged=2_560,
+)
+DELIVER_TEN_IN_LANE_OF_100 = Counted(DELIVER_TEN_IN_LANE_OF_10.calls, write_units=41, sent=47_500, logged=2_560)
 #: An attempt that fails, alone in its batch.
 FAIL_ONCE = Counted(
     {"GetItem": 2, "UpdateItem": 2, "PutItem": 1, "Query": 1, "SendMessageBatch": 1},
@@ -124,6 +137,18 @@ def more() -> Iterator[tuple[str, float]]:
     """Dollars for one message more or other than plain."""
     yield "behind the HTTP API", _HTTP_API_CALL
     yield "with deduplication", writes(PUBLISH_DEDUPLICATED) - writes(PUBLISH)
+    lane, plain = DELIVER_TEN_IN_LANE_OF_10, DELIVER_TEN
+    read = calls_of("GetItem", lane) + calls_of("Query", lane) - calls_of("GetItem", plain) - calls_of("Query", plain)
+    yield (
+        "in a full lane of parallelism 10",
+        (
+            writes(PUBLISH_IN_LANE)
+            - writes(PUBLISH)
+            + (writes(lane) - writes(plain)) / 10
+            + (calls_of("GetItem", PUBLISH_IN_LANE) + read / 10) * _READ_UNIT
+            + (calls_of("SendMessageBatch", lane) / 10 - calls_of("SendMessageBatch", PUBLISH)) * _SQS_CALL
+        ),
+    )
     yield "with a delay of more than 15 minutes", REMINDER_UNITS * _WRITE_UNIT
     yield (
         "for each retry",

@@ -23,6 +23,12 @@ _ITEMS = (*_READ, *_WRITE)
 _PAGES = ("dynamodb:BatchGetItem", "dynamodb:Query")
 _DELETE, _MANY = ("dynamodb:DeleteItem",), ("dynamodb:BatchWriteItem",)
 _Statements = Sequence[tuple[Sequence[str], Sequence[str]]]
+#: Whoever stores a message, or sends one, lets in who may start.
+_LANES: _Statements = (
+    (_ITEMS, ("*#lane#*",)),
+    (("dynamodb:Query", *_DELETE, *_MANY), ("*#line#*",)),
+    (("dynamodb:PutItem",), ("*#lanes",)),
+)
 _DELIVER: _Statements = (
     (_ITEMS, ("m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor")),
     # What carries out an order goes through what is unfinished.
@@ -32,6 +38,7 @@ _DELIVER: _Statements = (
     (_ITEMS, ("*#dedup#*", "*#schedules")),
     (_READ, ("*#groups",)),
     (_MANY, ("due#*",)),
+    *_LANES,
 )
 #: By function: what it does to the table, and in which partitions.
 _TABLE: Mapping[str, _Statements] = {
@@ -44,12 +51,15 @@ _TABLE: Mapping[str, _Statements] = {
         # A dead letter goes in one transaction with the message that comes in its place, whose keys may count for both.
         (_DELETE, ("m#*", "*#dlq#*", "*#groups", "*#orders")),
         (_MANY, ("m#*", "due#*")),
+        *_LANES,
+        (("dynamodb:Query",), ("*#lanes",)),
     ),
     "deliver": _DELIVER,
     "deliver-slow": _DELIVER,
     "tick": (
         ((*_ITEMS, *_PAGES, *_MANY), ("m#*", "due#*", "*#log#*", "cursor")),
-        (_READ, ("*#orders", "*#schedules")),
+        (_READ, ("*#orders", "*#schedules", "*#lane#*")),
+        (_PAGES, ("*#line#*",)),
     ),
 }
 

@@ -151,8 +151,9 @@ class Desk:
         bells, self.rung.bells = self.rung.bells, []
         for ref, delay_ms, _ in bells:
             self.clock.ms += delay_ms
-            message = await self.service.deliverer.find(ref)
-            if message:
+            if self.service.errands.know(ref):
+                await self.service.errands.run(ref)
+            elif message := await self.service.deliverer.find(ref):
                 await self.service.deliverer.deliver(message)
         return len(bells)
 

@@ -727,3 +727,27 @@ def change_next(world: World, errand: str, ms: int) -> None:
         ExpressionAttributeNames={"#n": "next"},
         ExpressionAttributeValues={":n": ms},
     )
+
+
+@pytest.mark.parametrize(
+    ("parallelism", "figure"), [(10, cost.DELIVER_TEN_IN_LANE_OF_10), (100, cost.DELIVER_TEN_IN_LANE_OF_100)]
+)
+def test_a_message_in_a_full_lane_costs_the_same_whatever_waits(
+    world: World, sink: SinkProcess, parallelism: int, figure: Counted
+) -> None:
+    place = sink.place("ok")
+    emptied(world)
+    key = f"k{uuid.uuid4().hex}"
+    settings = {"upstash-flow-control-key": key, "upstash-flow-control-value": f"parallelism={parallelism}"}
+    for waiting in (20, 200):
+        publish(place.url, **settings)
+        while json.loads(call("GET", f"/v2/flowControl/{key}")["body"]).get("waitListSize", 0) < waiting:
+            publish(place.url, **settings)
+        world.counted()
+        publish(place.url, **settings)
+        accepted = world.counted()
+        assert accepted.within(cost.PUBLISH_IN_LANE), accepted
+        assert deliver(world, 10) == {"batchItemFailures": []}
+        counted = world.counted()
+        assert counted.within(figure), counted
+    emptied(world)

@@ -63,28 +63,34 @@ _MAY = {
 
 _ALL = ["m#*", "due#*", "*#dlq#*", "*#keys", "*#log#*", "cursor"]
 _OF_DELIVER = {
-    "GetItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules", "*#groups"],
-    "PutItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules"],
-    "UpdateItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules"],
-    "Query": ["m#*", "due#*", "*#orders"],
+    "GetItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules", "*#groups", "*#lane#*"],
+    "PutItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules", "*#lane#*", "*#lanes"],
+    "UpdateItem": [*_ALL, "*#orders", "*#dedup#*", "*#schedules", "*#lane#*"],
+    "Query": ["m#*", "due#*", "*#orders", "*#line#*"],
     "BatchGetItem": ["m#*", "due#*", "*#orders"],
-    "BatchWriteItem": ["due#*"],
-    "DeleteItem": ["*#orders"],
+    "BatchWriteItem": ["due#*", "*#line#*"],
+    "DeleteItem": ["*#orders", "*#line#*"],
 }
 _OF_API = [*_ALL, "*#dedup#*", "*#groups", "*#orders", "*#schedules"]
 _OF_TICK = ["m#*", "due#*", "*#log#*", "cursor"]
 #: By function and what it does: the partitions of the table that it may do it to.
 _PARTITIONS = {
     "api": {
-        **dict.fromkeys(("GetItem", "PutItem", "UpdateItem", "Query", "BatchGetItem"), _OF_API),
-        "DeleteItem": ["m#*", "*#dlq#*", "*#groups", "*#orders", "*#schedules"],
-        "BatchWriteItem": ["m#*", "due#*"],
+        "GetItem": [*_OF_API, "*#lane#*"],
+        "UpdateItem": [*_OF_API, "*#lane#*"],
+        "PutItem": [*_OF_API, "*#lane#*", "*#lanes"],
+        "Query": [*_OF_API, "*#line#*", "*#lanes"],
+        "BatchGetItem": _OF_API,
+        "DeleteItem": ["m#*", "*#dlq#*", "*#groups", "*#orders", "*#schedules", "*#line#*"],
+        "BatchWriteItem": ["m#*", "due#*", "*#line#*"],
     },
     "deliver": _OF_DELIVER,
     "deliver-slow": _OF_DELIVER,
     "tick": {
-        **dict.fromkeys(("PutItem", "UpdateItem", "Query", "BatchGetItem", "BatchWriteItem"), _OF_TICK),
-        "GetItem": [*_OF_TICK, "*#orders", "*#schedules"],
+        **dict.fromkeys(("PutItem", "UpdateItem", "BatchWriteItem"), _OF_TICK),
+        "Query": [*_OF_TICK, "*#line#*"],
+        "BatchGetItem": [*_OF_TICK, "*#line#*"],
+        "GetItem": [*_OF_TICK, "*#orders", "*#schedules", "*#lane#*"],
     },
 }
 

@@ -297,7 +297,8 @@ _ALL_THAT_FOLLOWS = ".*"
 #: A destination may end in what follows an id.
 _NO_URL = "[^/:]+"
 #: Of what stands in a template's braces: what is no segment. The clients paste a key into a path as it is.
-_PARTS = {"destination": _ALL_THAT_FOLLOWS, "key": ".+"}
+_DONE_TO_KEYS = "pause|resume|pin|unpin|resetRate|reset"
+_PARTS = {"destination": _ALL_THAT_FOLLOWS, "key": f"(?:(?!/(?:{_DONE_TO_KEYS})$).)+"}
 #: A base URL that ends in a route, so that the SDK's own route follows it.
 _DOUBLED = re.compile(r"/v2/publish/+(?!https?(?::|%3a))(?:[^/]+/)*(?:v2|llm/v1)/", re.IGNORECASE)
 

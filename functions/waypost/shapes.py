@@ -12,7 +12,7 @@ from waypost.core.dead_letters import Letter
 from waypost.core.event import Event, Failure
 from waypost.core.groups import Group
 from waypost.core.lanes import Standing
-from waypost.core.message import Message, Phase, State
+from waypost.core.message import Message, Phase, State, windows_of
 from waypost.core.policy import SECOND
 from waypost.core.publish import Accepted
 from waypost.core.schedule import Schedule
@@ -52,6 +52,8 @@ def message_shape(message: Message, state: State, body: bytes) -> dict[str, Any]
         shape["nextDeliveryTime"] = state.due_ms
     if state.phase.final:
         shape["endedAt"] = state.ended_ms
+    if windows := windows_of(state):
+        shape["rateWindows"] = windows
     if state.last:
         shape["responseStatus"] = state.last["status"]
         if state.last["error"]:

@@ -25,6 +25,8 @@ class Deployment(Client):
     logs_within_s = 5
     many = 1_000
     delivers_a_second = 20
+    in_a_lane = 200
+    starts_a_second = 1
     fires_within_s = 10
 
     def __init__(

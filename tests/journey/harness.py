@@ -112,6 +112,9 @@ class Client:
     many = 100_000
     #: How many messages it delivers in a second at least.
     delivers_a_second = 500
+    #: How many messages it is given to bring through a lane, and how many of them it starts in a second at least.
+    in_a_lane = 2_000
+    starts_a_second = 20
     #: How late a schedule may fire.
     fires_within_s = 1
 

@@ -42,6 +42,10 @@ const scenarios = {
   // Methods that tell nothing give null.
   call: async ({ resource, method, request }) => (await new Client()[resource][method](request)) ?? null,
 
+  queue: async ({ queueName, method, request }) => (await new Client().queue({ queueName })[method](request)) ?? null,
+
+  flowControl: async ({ method, args }) => (await new Client().flowControl[method](...args)) ?? null,
+
   batch: ({ request }) => new Client().batch(request),
 
   batchJSON: ({ request }) => new Client().batchJSON(request),

@@ -11,19 +11,6 @@ from pathlib import Path
 from qstash import QStash
 
 HERE = Path(__file__).parent
-#: Not served yet; each is refused by name (tests/test_api.py).
-_LATER_IN_PYTHON = {
-    *("message.enqueue", "message.enqueue_json"),
-    *("queue.delete", "queue.get", "queue.list", "queue.pause", "queue.resume", "queue.upsert"),
-    *("flow_control.get", "flow_control.get_global_parallelism", "flow_control.pause", "flow_control.pin"),
-    *("flow_control.reset_rate", "flow_control.resume", "flow_control.unpin"),
-}
-_LATER_IN_JAVASCRIPT = {
-    *("queue.upsert", "queue.get", "queue.list", "queue.delete", "queue.enqueue", "queue.enqueueJSON"),
-    *("queue.pause", "queue.resume"),
-    *("flowControl.get", "flowControl.getGlobalParallelism", "flowControl.pause", "flowControl.resume"),
-    *("flowControl.pin", "flowControl.unpin", "flowControl.resetRate"),
-}
 #: No requests of their own.
 _NO_REQUESTS = {"queue", "chat"}
 #: Of services that are not this one: a model service that has ended, and workflows, which are refused by name.
@@ -40,18 +27,19 @@ def test_every_method_of_the_python_client_has_its_journey() -> None:
         for name, _ in inspect.getmembers(resource, inspect.ismethod)
         if not name.startswith("_")
     }
-    assert found >= _LATER_IN_PYTHON
-    for method in sorted(found - _LATER_IN_PYTHON):
+    for method in sorted(found):
         assert f".{method}(" in journeys, method
 
 
 def test_every_method_of_the_javascript_client_has_its_journey() -> None:
     scenarios = (HERE / "journey.mjs").read_text()
-    journeys = "".join((HERE / name).read_text() for name in ("test_javascript.py", "test_schedules.py"))
+    journeys = "".join(
+        (HERE / name).read_text() for name in ("test_javascript.py", "test_schedules.py", "test_lanes.py")
+    )
     done = subprocess.run(["node", HERE / "methods.mjs"], capture_output=True, text=True, check=True)
     found = set(json.loads(done.stdout.splitlines()[-1]))
-    assert found >= _LATER_IN_JAVASCRIPT | _NO_REQUESTS | _ELSEWHERE
-    for method in sorted(found - _LATER_IN_JAVASCRIPT - _NO_REQUESTS - _ELSEWHERE):
+    assert found >= _NO_REQUESTS | _ELSEWHERE
+    for method in sorted(found - _NO_REQUESTS - _ELSEWHERE):
         resource, _, name = method.rpartition(".")
         by_name = f'"{resource}", method="{name}"' in journeys
         assert f".{method}(" in scenarios or by_name, method

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sys
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -272,8 +273,6 @@ class Cloud(World):
 
     def __init__(self, seed: int, plan: dict[int, str] | None = None) -> None:
         super().__init__(seed, plan)
-        #: Environments between calls, by function.
-        self._kept: defaultdict[str, list[Environment]] = defaultdict(list)
         # Nobody opens the cursor or draws the keys beforehand.
         self.opened.set()
 
@@ -290,21 +289,14 @@ class Cloud(World):
     async def invoke(self, role: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """In an environment that was kept, or a fresh one. One that died is never seen again."""
         kept = self._kept[role]
-        here = kept.pop(self.rng.randrange(len(kept))) if kept else None
-        if here is None or self.rng.random() < _REPLACED:
-            here = self.make_here()
+        found = kept.pop(self.rng.randrange(len(kept))) if kept else None
+        here = found if isinstance(found, Environment) and self.rng.random() >= _REPLACED else self.make_here()
         limit_s = LIMITS_S[role]
         actor = Actor(role, limit_s - _LEFT_S)
         here.ends_s = self.loop.time() + limit_s
         self.loop.call_later(limit_s, actor.dead.set)
 
-        async def call() -> Any:
-            try:
-                return await work(here)
-            finally:
-                kept.append(here)
-
-        return await self.as_actor(actor, call)
+        return await self.as_actor(actor, functools.partial(self.use, role, here, work))
 
     def take_bell(self, bell: Bell, late_s: float) -> bool:
         if bell.delay_ms > LONGEST_BELL_MS:

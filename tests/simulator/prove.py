@@ -6,11 +6,20 @@ import random
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
+from simulator.lane_scripts import run_in_lanes
 from simulator.test_simulator import run_seed
+
+#: Those of lanes are short: so many of them to each other one.
+_LANES = 5
 
 
 def problems_of(seed: int) -> list[str]:
-    return run_seed(seed).check()
+    in_lanes = [f"in lanes, seed {n}: {one}" for n in range(seed * _LANES, (seed + 1) * _LANES) for one in _in_lanes(n)]
+    return run_seed(seed).check() + in_lanes
+
+
+def _in_lanes(seed: int) -> list[str]:
+    return run_in_lanes(seed).check()
 
 
 def main() -> None:

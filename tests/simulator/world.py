@@ -10,7 +10,7 @@ import functools
 import json
 import random
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -57,6 +57,8 @@ class Actor:
 
     role: str
     freeze_s: float = FREEZE_S
+    #: It has stood still: what it does now may come too late.
+    froze: bool = False
     dead: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -88,6 +90,9 @@ class Arrival:
     request: Outgoing
     #: A callback: the message that it tells of.
     about: str = ""
+    ends_ms: int = 0
+    #: Whoever sent it had stood still, so that it may have left too late; or was gone before it ended.
+    strayed: bool = False
 
 
 class SimStore:
@@ -238,7 +243,8 @@ class SimClock:
 
 
 class World:
-    """A fleet: requests, deliveries and ticks die one by one, share the table alone, and nobody knows of boots."""
+    """A fleet: requests, deliveries and ticks die one by one, each with the memory of its process; they share the table
+    alone, and nobody knows of boots."""
 
     #: Whether everything is one process that dies as a whole, memory and bells with it.
     machine: ClassVar[bool] = False
@@ -267,6 +273,7 @@ class World:
         self.arrivals: list[Arrival] = []
         self.policy = Policy(shards=1 if self.machine else 3)
         self.alive: set[Actor] = set()
+        self._kept: defaultdict[str, list[Here]] = defaultdict(list)
         self.tasks: list[asyncio.Task[Any]] = []
         self._bell_rang = asyncio.Event()
         self._randomness = random.Random(self.rng.random())
@@ -290,8 +297,9 @@ class World:
     def _boot(self) -> None:
         self.table = EmbeddedTable(self.store, strict=True)
         self.policy = dataclasses.replace(self.policy, boot=f"boot{self.epoch}" if self.machine else "")
-        one = self.make_here()
-        self._here = {role: one if self.machine else self.make_here() for role in ("api", "worker", "tick", "start")}
+        #: What nobody is using. What somebody who died was using is never seen again.
+        self._kept = defaultdict(list)
+        self._machine = self.make_here()
 
     def make_here(self) -> Here:
         ports = Ports(
@@ -342,12 +350,23 @@ class World:
             await asyncio.sleep(1)
 
     async def _look_again(self, here: Here) -> bool:
+        await here.service.look.open()  # It may be another process than the one that opened.
         await here.service.look.recover()
         return True
 
     async def invoke(self, role: str, work: Callable[[Any], Awaitable[Any]]) -> Any:
         """One call's work, where this role's calls are done; None if it died of it."""
-        return await self.as_actor(Actor(role), functools.partial(work, self._here[role]))
+        if self.machine:
+            return await self.as_actor(Actor(role), functools.partial(work, self._machine))
+        kept = self._kept[role]
+        here = kept.pop(self.rng.randrange(len(kept))) if kept else self.make_here()
+        return await self.as_actor(Actor(role), functools.partial(self.use, role, here, work))
+
+    async def use(self, role: str, here: Any, work: Callable[[Any], Awaitable[Any]]) -> Any:
+        try:
+            return await work(here)
+        finally:
+            self._kept[role].append(here)
 
     async def as_actor(self, actor: Actor, work: Callable[[], Awaitable[Any]]) -> Any:
         """Does the work as somebody who may die of it; None if he did."""
@@ -394,6 +413,7 @@ class World:
         if fault == "kill_before":
             await self._kill(actor)
         elif fault == "freeze_before":
+            actor.froze = True
             await asyncio.sleep(actor.freeze_s)
             await self._live(actor)
         elif fault == "clock_forward":
@@ -418,6 +438,7 @@ class World:
         if fault == "kill_after":
             await self._kill(actor)
         elif fault == "freeze_after":
+            actor.froze = True
             await asyncio.sleep(actor.freeze_s)
             await self._live(actor)
         elif fault == "answer_lost":
@@ -534,19 +555,23 @@ class World:
         same = headers["Upstash-Message-Id"] if about else spec["tag"]
         before = sum(1 for a in self.arrivals if same in (a.message_id, a.tag))
         status = 500 if before < fails else 200
-        takes_s = self.rng.uniform(0.001, 0.2)
-        self.arrivals.append(
-            Arrival(
-                self.clock.monotonic_ms(),
-                headers["Upstash-Message-Id"],
-                spec.get("tag", ""),
-                int(headers["Upstash-Retried"]),
-                status,
-                request,
-                about,
-            )
+        takes_s = spec.get("takes", 0) or self.rng.uniform(0.001, 0.2)
+        now = self.clock.monotonic_ms()
+        actor = _actor.get()
+        arrival = Arrival(
+            now,
+            headers["Upstash-Message-Id"],
+            spec.get("tag", ""),
+            int(headers["Upstash-Retried"]),
+            status,
+            request,
+            about,
+            now + int(takes_s * 1000),
+            actor.froze,
         )
+        self.arrivals.append(arrival)
         await asyncio.sleep(takes_s)
+        arrival.strayed |= self.machine and actor.dead.is_set()
         return Answer(status, (), b"")
 
     async def ask(

@@ -143,14 +143,16 @@ class Deliverer:
         try:
             if await self._ordered_off(attempt):
                 return None
+            prepared = await self._prepared(attempt)
             if message.lane:
+                # Last of all: nothing is to come between this and the request.
                 admitted = await self._admitted(attempt)
                 if admitted is None:
                     return None
                 attempt = admitted
             started_ms = self._ports.clock.now_ms()
             self._log.active(message, started_ms)
-            outcome = await self._attempt(attempt)
+            outcome = prepared if isinstance(prepared, NoAnswer) else await self._send(attempt, prepared)
             return await self._settle(attempt, outcome, started_ms) if outcome else None
         finally:
             del self._under_way[attempt.state.token]
@@ -298,16 +300,24 @@ class Deliverer:
 
     # Send ------------------------------------------------------------------------------------------------------------
 
-    async def _attempt(self, attempt: Attempt) -> Answer | NoAnswer | None:
-        """What came of it; None if it was not made."""
+    async def _prepared(self, attempt: Attempt) -> Outgoing | NoAnswer:
+        """The signed request, or why there can be none."""
         try:
-            request = await self._prepare(attempt)
+            return await self._prepare(attempt)
         except (BodyMissing, KeyMissing) as lost:
             return NoAnswer(str(lost))
         except (Busy, Unavailable):
             await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
             raise
-        return await self._ports.sender.send(request) if request else None
+
+    async def _send(self, attempt: Attempt, request: Outgoing) -> Answer | NoAnswer | None:
+        """None: held up for so long that the lease leaves no time for it."""
+        left = attempt.state.lease_ms - _SETTLE_MARGIN_MS - self._ports.clock.now_ms()
+        if left <= 0:
+            return None
+        if left < request.timeout_ms:
+            request = replace(request, timeout_ms=left)
+        return await self._ports.sender.send(request)
 
     async def _put_back(self, attempt: Attempt, due_ms: int, *, may_have_begun: bool = False) -> None:
         """Undoes the claim of an attempt that was not made, or that nobody will wait for."""
@@ -319,21 +329,16 @@ class Deliverer:
         except ConditionFailed:
             return  # Cancelled meanwhile, or taken over: whoever meets it next does the right thing.
 
-    async def _prepare(self, attempt: Attempt) -> Outgoing | None:
-        """The signed request. None: held up for so long that the lease leaves no time for it."""
+    async def _prepare(self, attempt: Attempt) -> Outgoing:
         message, state = attempt.message, attempt.state
         body = await load_body(message.body, self._ports.blobs)
         keys = await self._signing_keys(message.account)
-        now = self._ports.clock.now_ms()
-        left = min(message.terms.timeout_ms, state.lease_ms - _SETTLE_MARGIN_MS - now)
-        if left <= 0:
-            return None
         jti = f"jwt_{random_name(self._ports.random)}"
-        signature = sign(keys, url=message.url, body=body, now_ms=now, jti=jti)
+        signature = sign(keys, url=message.url, body=body, now_ms=self._ports.clock.now_ms(), jti=jti)
         headers = delivery_headers(message, state.retried, signature, self._policy.region)
         if message.via.api:
             headers += self._authorization(message)
-        return Outgoing(message.terms.method, message.url, headers, body, left)
+        return Outgoing(message.terms.method, message.url, headers, body, message.terms.timeout_ms)
 
     def _authorization(self, message: Message) -> Sequence[tuple[str, str]]:
         """The model service's key, unless the publisher gave one. What was accepted for another service doesn't get
@@ -492,7 +497,7 @@ def _with_attempt(
     """The state with one more attempt that came back. An endpoint may have made an echo of what is redacted."""
     earlier = state.earlier
     if state.last:
-        before = tuple([state.last.get(name, 0) for name in ("at", "ms", "status", "error", "next")])
+        before = tuple([state.last.get(name, 0) for name in ("at", "ms", "status", "error", "next", "window")])
         earlier = (*earlier, before)[-limits.ATTEMPTS_BEFORE_LAST :]
     last: dict[str, Any] = {"at": started_ms, "ms": max(0, now_ms - started_ms), "status": 0, "error": ""}
     if state.window_ms:

@@ -270,7 +270,7 @@ def events_of(message: Message, state: State) -> list[Event]:
 
 
 def _attempts(state: State) -> Iterator[Mapping[str, Any]]:
-    for at, ms, status, error, next_ms in state.earlier:
+    for at, ms, status, error, next_ms, *_ in state.earlier:
         yield {"at": at, "ms": ms, "status": status, "error": error, "next": next_ms}
     if state.last:
         yield state.last

@@ -82,8 +82,6 @@ def check_key(key: str) -> str:
 def read_pin(raw: str) -> tuple[Limits, Change]:
     """The limits that are pinned, 0 where none is, and what becomes of the key. Raises BadRequest. `raw` is a query."""
     query = Query(raw, ("parallelism", "rate", "period"), "a pin", word="limit")
-    if "period" in query and "rate" not in query:
-        raise BadRequest(f"period: {shown(query.one('period'))} is the rate's, give a rate with it")
     if "parallelism" not in query and "rate" not in query:
         raise BadRequest("parallelism and rate are missing, give one of them to be pinned")
     pinned = Limits(

@@ -63,6 +63,8 @@ class Turn(enum.Enum):
     PAUSED = enum.auto()
     #: It holds a slot, and came too late for the window that its start counts in.
     LATE = enum.auto()
+    #: More slots are held than there are now, and enough of them are in use.
+    CROWDED = enum.auto()
     #: Its queue was deleted.
     NEVER = enum.auto()
 
@@ -151,6 +153,11 @@ class Lane(Struct, frozen=True):
             return Turn.LATE
         return Turn.NOW
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether more were let in than its parallelism is now."""
+        return 0 < self.limits.parallelism < len(self.held)
+
     def holds(self, entrant: Entrant) -> bool:
         message_id, place = entrant
         held = self.held.get(message_id)
@@ -178,7 +185,7 @@ class Lane(Struct, frozen=True):
     def without(self, done: Iterable[Entrant]) -> Lane:
         """Those have left their places, and their slots with them."""
         held, left = dict(self.held), self.left
-        for message_id, place in done:
+        for message_id, place in set(done):
             if self.holds((message_id, place)):
                 del held[message_id]
                 left += place > self.void_below

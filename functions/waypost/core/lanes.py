@@ -75,16 +75,17 @@ class Lanes:
     def __init__(self, ports: Ports, policy: Policy) -> None:
         self._ports = ports
         self._policy = policy
+        #: By the ref of a lane that this process is visiting: who has come or gone since then.
+        self._since: dict[str, list[Entrant | None]] = {}
 
     # Arriving ---------------------------------------------------------------------------------------------------------
 
     async def placed(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The same, in order; those that are due in a lane have a place there. For messages of one account that are
         about to be stored."""
-        now = self._ports.clock.now_ms()
         due: dict[str, list[int]] = defaultdict(list)
         for number, one in enumerate(messages):
-            if one.lane and one.due_ms <= now:
+            if one.lane and one.due_ms <= one.created_ms:
                 due[one.lane].append(number)
         placed = list(messages)
         for lane, numbers in due.items():
@@ -122,7 +123,7 @@ class Lanes:
         try:
             await self._let_in(account, in_lane, entries, newest=not (state.retried or state.crashes))
         except (Busy, Unavailable):
-            await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
+            await self._ring_again(account, lane)
 
     async def _let_in(self, account: str, in_lane: InLane, entries: Sequence[Entry], *, newest: bool) -> None:
         lane = lane_digest(in_lane.kind, in_lane.name)
@@ -144,7 +145,7 @@ class Lanes:
         if bells:
             await self._ports.doorbell.ring(bells)
         if standing.room(now) or standing.waits_for_a_bell(now):
-            await self.visit(account, lane, as_read=standing)
+            await self._visit_once(account, lane, None)
 
     async def _take_places(self, account: str, lane: str, count: int) -> int:
         """Returns the last of them."""
@@ -169,12 +170,25 @@ class Lanes:
         turn = standing.turn(*entrant, self._ports.clock.now_ms())
         if turn is Turn.LATE:
             turn, standing = await self._renew(account, standing, entrant)
+        if turn is Turn.NOW and standing.is_crowded and await self._enough_are_at_work(account, standing, message.id):
+            turn = Turn.CROWDED
         if turn is not Turn.NOW:
             return turn, 0
         window_ms = standing.held[message.id].window_ms
         if not (standing.holds_to_the_end or standing.limits_parallelism):
             await self.release(message, place)
         return turn, window_ms
+
+    async def _enough_are_at_work(self, account: str, standing: Lane, message_id: str) -> bool:
+        """Asked after one's own claim: of two who are claimed at once, one sees the other."""
+
+        async def is_at_work(other_id: str) -> bool:
+            place = place_of(other_id)
+            item = await self._ports.table.get(state_key(account, other_id, place)) if place else None
+            return State.from_item(item).phase is Phase.ACTIVE
+
+        others = [other_id for other_id in standing.held if other_id != message_id]
+        return sum(await some_at_once(is_at_work, others)) >= standing.limits.parallelism
 
     async def _renew(self, account: str, standing: Lane, entrant: Entrant) -> tuple[Turn, Lane]:
         """Counts its start in the window that is open now, if that has room."""
@@ -195,6 +209,11 @@ class Lanes:
         """For a message that was claimed and put back, since it is not its turn."""
         if turn is Turn.PAUSED:
             return  # It keeps its slot, and is told when the lane goes on.
+        if turn is Turn.CROWDED:
+            # Not all of those who wait so at the same time again.
+            wait_ms = _AGAIN_MS + 4 * self._ports.random(1)[0]
+            await self._ports.doorbell.ring([Bell(message.ref, wait_ms, message.terms.timeout_ms)])
+            return
         await self.line_up([message], state)
         if turn is Turn.LATE:
             await self.release(message, place_in_line(message, state))
@@ -215,8 +234,7 @@ class Lanes:
 
     async def release(self, message: Message, place: int) -> None:
         """What the store keeps from being done now is done when somebody asks after the slot."""
-        with contextlib.suppress(Busy, Unavailable):
-            await self.visit(message.account, message.lane, [(message.id, place)])
+        await self._visit_once(message.account, message.lane, (message.id, place))
 
     async def leave_line(self, message: Message, state: State, *, in_line: bool) -> None:
         """For a message that was cancelled while it waited, perhaps in line."""
@@ -231,6 +249,31 @@ class Lanes:
                 await self._ports.doorbell.ring([Bell(message.ref, 0, message.terms.timeout_ms)])
         if message.holds_up:
             await self._ports.doorbell.ring([Bell(message.holds_up, 0)])
+
+    async def _visit_once(self, account: str, lane: str, who: Entrant | None) -> None:
+        """For somebody who has left his place, or None who has come to one. While this process is visiting the lane
+        that is left to the same visitor: each write serves all who came or went during the one before."""
+        ref = lane_ref(account, lane)
+        if ref in self._since:
+            self._since[ref].append(who)
+            return
+        since = self._since[ref] = [who]
+        try:
+            while since:
+                done = [one for one in since if one]
+                since.clear()
+                await self._visit_safely(account, lane, done)
+        finally:
+            del self._since[ref]
+
+    async def _visit_safely(self, account: str, lane: str, done: Collection[Entrant]) -> None:
+        try:
+            await self._persist(lambda: self.visit(account, lane, done))
+        except (Busy, Unavailable):
+            await self._ring_again(account, lane)
+
+    async def _ring_again(self, account: str, lane: str) -> None:
+        await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
 
     async def visit(
         self,
@@ -271,8 +314,12 @@ class Lanes:
                 continue
             await self._tell(account, lane, admitted, wake_ms and max(0, wake_ms - now))
             done, ask_all = (), False
-            if not standing.room(now) or not await self._front(account, lane, standing, 1):
+            if not standing.room(now) or not await self._has_come(account, lane, standing):
                 return
+
+    async def _has_come(self, account: str, lane: str, standing: Lane) -> bool:
+        """Whether somebody who stands in line read the lane before it was written."""
+        return bool(await self._front(account, lane, standing, 1))
 
     async def _front(self, account: str, lane: str, standing: Lane, count: int) -> list[Entry]:
         """So many of the first who stand in line and hold no slot. Who was let in stands there no more."""
@@ -300,7 +347,7 @@ class Lanes:
             await self._ports.doorbell.ring(bells)
         if admitted:
             with contextlib.suppress(Busy, Unavailable):  # the next who reads the line takes them out
-                await self._take_out(account, lane, admitted)
+                await self._persist(lambda: self._take_out(account, lane, admitted))
 
     async def _take_out(self, account: str, lane: str, entries: Sequence[Entry]) -> None:
         await self._ports.table.write_many([Delete(entry_key(account, lane, one.entrant)) for one in entries])
@@ -404,7 +451,7 @@ class Lanes:
             resumed = was_paused and not lane.paused_ms
             await self.visit(account, lane_digest(kind, name), as_read=lane, ask_all=resumed)
         except (Busy, Unavailable):
-            await self._ports.doorbell.ring([Bell(lane_ref(account, lane_digest(kind, name)), _AGAIN_MS)])
+            await self._ring_again(account, lane_digest(kind, name))
         return lane
 
     async def delete_queue(self, account: str, name: str) -> None:

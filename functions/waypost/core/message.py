@@ -196,7 +196,7 @@ class State(Struct, frozen=True):
     #: next attempt was due then (0: there is none), and the answer's `headers` and `body`, cut short; and
     #: the `window` that it counted in, if its lane has a rate.
     last: Mapping[str, Any] | None = None
-    #: Those before it, the oldest first: `at`, `ms`, `status`, `error`, `next`.
+    #: Those before it, the oldest first: `at`, `ms`, `status`, `error`, `next`, `window`.
     earlier: tuple[tuple[Any, ...], ...] = ()
     ttl_ms: int = 0
     #: Of an attempt under way: the start of the rate window that it counts in; 0: it counts in none.
@@ -223,6 +223,12 @@ class State(Struct, frozen=True):
             earlier=tuple(map(tuple, item.get("earlier", ()))),
             ttl_ms=item["ttl"] * 1000,
         )
+
+
+def windows_of(state: State) -> list[int]:
+    """The rate windows that its last attempts counted in, the oldest first."""
+    earlier = [one[5] for one in state.earlier if len(one) > 5]  # fewer in what an older release has stored
+    return [one for one in (*earlier, (state.last or {}).get("window", 0)) if one]
 
 
 def lease_began_ms(message: Message, state: State) -> int:

@@ -18,7 +18,7 @@ _NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.QUEUE_NAME_LENGTH}}}")
 
 class _Given(Struct, rename="camel"):
     queue_name: str
-    parallelism: int | None = None
+    parallelism: int | float | None = None
     paused: bool | None = None
 
 
@@ -60,6 +60,7 @@ def read_queue(body: bytes) -> WantedQueue:
         name = check_queue_name(given.queue_name)
     except BadRequest as wrong:
         raise BadRequest(f"queueName: {wrong}") from None
-    if given.parallelism is not None and not 1 <= given.parallelism <= limits.PARALLELISM:
+    wanted = given.parallelism or 0
+    if given.parallelism is not None and not (1 <= wanted <= limits.PARALLELISM and wanted == int(wanted)):
         raise BadRequest(f"parallelism: {given.parallelism} is out of range, write 1 to {limits.PARALLELISM}")
-    return WantedQueue(name, given.parallelism or 0, given.paused or False)
+    return WantedQueue(name, int(wanted), given.paused or False)

@@ -380,6 +380,11 @@ _STANDING: Mapping[str, Schema] = {
     "nextDeliveryTime": number(f"With RETRY: the next attempt starts no earlier, {_TIME}."),
     "endedAt": number(f"When it ended, {_TIME}."),
     "waiting": text("Why it waits, in one sentence; left out where it does not."),
+    "rateWindows": {
+        "type": "array",
+        "items": number(f"When the window began, {_TIME}."),
+        "description": "The rate windows of its flow-control key that its last attempts counted in.",
+    },
     "responseStatus": number("The status of the last attempt's answer; 0: there was none."),
     "error": text("Why the last attempt got no answer, or what ended the message."),
 }

@@ -1,0 +1,228 @@
+"""Queues over the real core, with a clock that tests move."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import NOW_MS, TWO, Desk, with_desk
+from waypost.call import Reply
+from waypost.core.policy import MINUTE, SECOND
+from waypost.core.ports import Answer
+
+URL = "https://a.example.com/in"
+
+
+async def enqueue(desk: Desk, queue: str = "q", headers: dict[str, str] | None = None, to: str = URL) -> str:
+    reply = await desk.call("POST", f"/v2/enqueue/{queue}/{to}", headers, b"x")
+    assert reply.status in (201, 202), reply
+    return str(reply.content["messageId"])
+
+
+async def upsert(desk: Desk, **wanted: Any) -> Reply:
+    return await desk.call("POST", "/v2/queues", body=json.dumps({"queueName": "q", **wanted}).encode())
+
+
+async def queue(desk: Desk, name: str = "q") -> dict[str, Any]:
+    reply = await desk.call("GET", f"/v2/queues/{name}")
+    assert reply.status == 200, reply
+    return dict(reply.content)
+
+
+async def sent(desk: Desk) -> list[str]:
+    """Rings what is to be rung, and what follows from that, and returns whose requests left meanwhile."""
+    before = len(desk.sender.sent)
+    while await desk.deliver():
+        pass
+    return [dict(one.headers)["Upstash-Message-Id"] for one in desk.sender.sent[before:]]
+
+
+def test_the_first_message_makes_its_queue(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        assert (await desk.call("GET", "/v2/queues/q")).status == 404
+        message_id = await enqueue(desk)
+        made = {"name": "q", "parallelism": 1, "createdAt": NOW_MS, "updatedAt": NOW_MS, "lag": 1, "paused": False}
+        assert await queue(desk) == made
+        assert (await desk.seen(message_id))["queueName"] == "q"
+        assert await sent(desk) == [message_id]
+        assert await queue(desk) == {**made, "lag": 0}
+        assert json.loads((await desk.call("GET", "/v2/queues")).body()) == [{**made, "lag": 0}]
+        assert (await desk.call("GET", "/v2/queues/q", token=TWO.token)).status == 404
+        assert (await desk.call("GET", "/v2/queues", token=TWO.token)).content == []
+
+    with_desk(tmp_path, test)
+
+
+def test_an_upsert_makes_changes_and_unpauses(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        assert (await upsert(desk, parallelism=3, paused=True)).status == 200
+        assert ((await queue(desk))["parallelism"], (await queue(desk))["paused"]) == (3, True)
+        desk.clock.ms += 1
+        assert (await upsert(desk)).status == 200
+        changed = await queue(desk)
+        assert (changed["parallelism"], changed["paused"], changed["updatedAt"]) == (3, False, NOW_MS + 1)
+        for wrong in ({"parallelism": 0}, {"parallelism": "2"}, {"queueName": "a b"}, {"queueName": ""}):
+            refused = await upsert(desk, **wrong)
+            assert refused.status == 400
+            assert next(iter(wrong)) in refused.content["error"]
+        assert (await desk.call("POST", "/v2/enqueue/a%20b/https://a.example.com")).status == 400
+
+    with_desk(tmp_path, test)
+
+
+def test_one_after_the_other_through_a_retry(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        first, second, third = [await enqueue(desk) for _ in range(3)]
+        desk.sender.answers = [Answer(500, (), b""), Answer(200, (), b"")]
+        assert (await desk.seen(third))["waiting"] == "behind 2 in queue q"
+        await desk.deliver()
+        retries_at = await desk.seen(first)
+        assert retries_at["waiting"].startswith("retry 1 at 2")
+        assert (await desk.seen(second))["waiting"] == "behind 1 in queue q"
+        assert (await queue(desk))["lag"] == 3
+        assert await sent(desk) == [first, second, third]
+        assert "waiting" not in await desk.seen(third)
+
+    with_desk(tmp_path, test)
+
+
+def test_a_paused_queue_takes_messages_and_sends_none(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await upsert(desk)
+        for _ in range(2):
+            assert (await desk.call("POST", "/v2/queues/q/pause")).status == 200
+        waiting = await enqueue(desk)
+        assert await sent(desk) == []
+        assert (await desk.seen(waiting))["waiting"].startswith("queue q is paused since 2")
+        for _ in range(2):
+            assert (await desk.call("POST", "/v2/queues/q/resume")).status == 200
+        assert await sent(desk) == [waiting]
+        for what in ("pause", "resume"):
+            assert (await desk.call("POST", f"/v2/queues/unknown/{what}")).status == 404
+
+    with_desk(tmp_path, test)
+
+
+def test_what_waits_in_a_deleted_queue_is_cancelled(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await upsert(desk, paused=True)
+        waiting = [await enqueue(desk) for _ in range(3)]
+        assert (await desk.call("DELETE", "/v2/queues/q")).status == 200
+        assert (await desk.call("GET", "/v2/queues/q")).status == 404
+        again = await enqueue(desk)
+        assert await sent(desk) == [again]
+        assert {(await desk.seen(one))["state"] for one in waiting} == {"CANCELED"}
+        assert ((await queue(desk))["parallelism"], (await queue(desk))["lag"]) == (1, 0)
+        assert (await desk.call("DELETE", "/v2/queues/unknown")).status == 200
+
+    with_desk(tmp_path, test)
+
+
+def test_a_delayed_message_takes_its_place_when_it_is_due(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        later = await enqueue(desk, headers={"Upstash-Delay": "60s"})
+        assert (await desk.seen(later))["waiting"].startswith("delayed until 2")
+        first = await enqueue(desk)
+        assert await sent(desk) in ([first, later], [later, first])
+        assert (await desk.seen(later))["state"] == "DELIVERED"
+
+    with_desk(tmp_path, test)
+
+
+def test_a_cancelled_message_leaves_the_line(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        first, second, third = [await enqueue(desk) for _ in range(3)]
+        assert (await desk.call("DELETE", f"/v2/messages/{second}")).content == {"cancelled": 1}
+        assert (await queue(desk))["lag"] == 2
+        assert await sent(desk) == [first, third]
+        assert (await queue(desk))["lag"] == 0
+
+    with_desk(tmp_path, test)
+
+
+def test_batches_groups_and_schedules_put_messages_into_queues(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await upsert(desk, parallelism=2, paused=True)
+        endpoints = json.dumps({"endpoints": [{"url": f"{URL}?n={n}"} for n in range(2)]}).encode()
+        await desk.call("POST", "/v2/topics/g/endpoints", body=endpoints)
+        items = [
+            {"destination": URL, "queue": "q"},
+            {"destination": "g", "queue": "q"},
+            {"destination": URL, "queue": None},
+        ]
+        reply = await desk.call("POST", "/v2/batch", body=json.dumps(items).encode())
+        assert [len(one) if isinstance(one, list) else 1 for one in reply.content] == [1, 2, 1]
+        assert len((await desk.call("POST", "/v2/enqueue/q/g", body=b"x")).content) == 2
+        made = await desk.call(
+            "POST", f"/v2/schedules/{URL}", {"Upstash-Cron": "@daily", "Upstash-Queue-Name": "q"}, b"x"
+        )
+        schedule_id = made.content["scheduleId"]
+        assert (await desk.call("GET", f"/v2/schedules/{schedule_id}")).content["queueName"] == "q"
+        fired = await desk.call("POST", f"/v2/schedules/{schedule_id}/run")
+        assert (await desk.seen(fired.content["messageId"]))["queueName"] == "q"
+        assert ((await queue(desk))["lag"], (await queue(desk))["parallelism"]) == (6, 2)
+        assert len(await sent(desk)) == 1, "the one that is in no queue"
+        cancelled = await desk.call("DELETE", "/v2/messages", query="queueName=q&count=100")
+        assert cancelled.content["cancelled"] == 6
+
+    with_desk(tmp_path, test)
+
+
+def test_a_dead_letter_goes_back_to_its_queue(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        failed = await enqueue(desk, headers={"Upstash-Retries": "0"})
+        desk.sender.answers = [Answer(500, (), b"")]
+        assert await sent(desk) == [failed]
+        [letter] = (await desk.call("GET", "/v2/dlq", query="queueName=q")).content["messages"]
+        assert (letter["queueName"], (await queue(desk))["lag"]) == ("q", 0)
+        assert (await desk.call("GET", "/v2/dlq", query="queueName=other")).content["messages"] == []
+        again = await desk.call("POST", f"/v2/dlq/retry/{letter['dlqId']}")
+        message_id = again.content["messageId"]
+        assert (await desk.seen(message_id))["queueName"] == "q"
+        assert await sent(desk) == [message_id]
+
+    with_desk(tmp_path, test)
+
+
+def test_a_duplicate_takes_no_place(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        one, other = [await enqueue(desk, headers={"Upstash-Deduplication-Id": "d"}) for _ in range(2)]
+        assert one == other
+        assert (await queue(desk))["lag"] == 1
+        assert await sent(desk) == [one]
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize("minutes", [0, 5])
+def test_the_next_waits_for_callbacks(tmp_path: Path, minutes: int) -> None:
+    async def test(desk: Desk) -> None:
+        callback = {"Upstash-Callback": "https://c.example.com/done", "Upstash-Callback-Delay": f"{minutes}m"}
+        first, second = await enqueue(desk, headers=callback), await enqueue(desk)
+        await desk.deliver()
+        asked = desk.clock.ms
+        await desk.deliver()
+        assert (await desk.seen(second))["state"] == "CREATED"
+        assert len(await sent(desk)) == 1
+        urls = [one.url for one in desk.sender.sent]
+        assert urls == [URL, "https://c.example.com/done", URL]
+        assert desk.clock.ms - asked >= minutes * MINUTE
+        assert (await desk.seen(first))["state"] == (await desk.seen(second))["state"] == "DELIVERED"
+
+    with_desk(tmp_path, test)
+
+
+def test_a_slot_of_which_nothing_is_heard_is_asked_after(tmp_path: Path) -> None:
+    """A bell is lost; the next who comes finds the slot unused."""
+
+    async def test(desk: Desk) -> None:
+        lost = await enqueue(desk)
+        desk.rung.bells.clear()
+        desk.clock.ms += 31 * SECOND
+        await desk.call("POST", "/v2/queues/q/resume")
+        assert await sent(desk) == [lost]
+
+    with_desk(tmp_path, test)
