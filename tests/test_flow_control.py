@@ -10,6 +10,7 @@ import pytest
 
 from support import NOW_MS, TWO, Desk, with_desk
 from test_queues import URL, sent
+from waypost.core import limits
 from waypost.core.flow_control import LimitsError, read_limits
 from waypost.core.policy import DAY, HOUR, MINUTE, SECOND
 from waypost.core.ports import Answer
@@ -29,7 +30,7 @@ async def key(desk: Desk, name: str = "k") -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("text", "limits"),
+    ("text", "wanted"),
     [
         ("parallelism=2", Limits(2, 0, SECOND)),
         ("rate=10", Limits(0, 10, SECOND)),
@@ -39,8 +40,8 @@ async def key(desk: Desk, name: str = "k") -> dict[str, Any]:
         (" rate = 1 ,\tperiod=7d", Limits(0, 1, 7 * DAY)),
     ],
 )
-def test_limits(text: str, limits: Limits) -> None:
-    assert read_limits(text) == limits
+def test_limits(text: str, wanted: Limits) -> None:
+    assert read_limits(text) == wanted
 
 
 @pytest.mark.parametrize(
@@ -191,5 +192,146 @@ def test_messages_of_a_key_are_cancelled_together(tmp_path: Path) -> None:
         cancelled = await desk.call("DELETE", "/v2/messages", query="flowControlKey=k&count=100")
         assert cancelled.content["cancelled"] == 2
         assert (await key(desk))["waitListSize"] == 0
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("", {}),
+        ("parallelism=3", {"parallelism": 3, "period": 1}),
+        ("rate=23, period=1h30m3s", {"rate": 23, "period": 5403}),
+    ],
+)
+def test_messages_schedules_and_events_say_what_they_ask_of_their_key(
+    tmp_path: Path, value: str, shown: dict[str, int]
+) -> None:
+    async def test(desk: Desk) -> None:
+        message_id = await desk.publish(under_key(value))
+        made = await desk.call("POST", f"/v2/schedules/{URL}", {"Upstash-Cron": "@daily", **under_key(value)}, b"x")
+        schedule = (await desk.call("GET", f"/v2/schedules/{made.content['scheduleId']}")).content
+        [event, *_] = json.loads((await desk.call("GET", "/v2/events", query=f"messageId={message_id}")).body())[
+            "events"
+        ]
+        for one in (await desk.seen(message_id), schedule, event):
+            named = {name: one[name] for name in ("flowControlKey", "parallelism", "rate", "period") if name in one}
+            assert named == {"flowControlKey": "k", **shown}
+
+    with_desk(tmp_path, test)
+
+
+def test_logs_and_dead_letters_are_found_by_their_key(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        for name in ("k", "a,b"):
+            await desk.publish(under_key("parallelism=1", name) | {"Upstash-Retries": "0"})
+        desk.sender.answers = [Answer(500, (), b"")] * 2
+        assert len(await sent(desk)) == 2
+        await desk.service.log.flush()
+        for path, under, wanted, count in (
+            ("/v2/dlq", "messages", "flowControlKey=a,b", 1),
+            ("/v2/dlq", "messages", "flowControlKey=a", 0),
+            ("/v2/dlq", "messages", "flowControlKey=k&flowControlKey=a,b", 2),
+            ("/v2/dlq", "messages", "queueName=k", 0),
+            ("/v2/events", "events", "flowControlKey=a,b&state=FAILED", 1),
+            ("/v2/events", "events", "flowControlKey=b", 0),
+            ("/v2/events", "events", "queueName=k", 0),
+        ):
+            found = json.loads((await desk.call("GET", path, query=wanted)).body())[under]
+            assert len(found) == count, wanted
+            assert all(one["flowControlKey"] in ("k", "a,b") for one in found)
+
+    with_desk(tmp_path, test)
+
+
+def test_a_dead_letter_goes_back_to_its_key_or_to_another_one(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await desk.publish(under_key("parallelism=1") | {"Upstash-Retries": "0"})
+        await desk.call("POST", f"/v2/enqueue/q/{URL}", {"Upstash-Retries": "0"}, b"x")
+        desk.sender.answers = [Answer(500, (), b"")] * 3
+        assert len(await sent(desk)) == 2
+
+        async def retried(headers: dict[str, str]) -> dict[str, Any]:
+            [letter] = (await desk.call("GET", "/v2/dlq", query="count=1&order=earliestFirst")).content["messages"]
+            again = await desk.call("POST", f"/v2/dlq/retry/{letter['dlqId']}", headers)
+            return await desk.seen(again.content["messageId"])
+
+        first = await retried({})
+        assert (first["flowControlKey"], first["parallelism"]) == ("k", 1)
+        of_queue = await retried(under_key("rate=5", "other"))
+        assert (of_queue["flowControlKey"], of_queue["rate"], "queueName" in of_queue) == ("other", 5, False)
+
+    with_desk(tmp_path, test)
+
+
+def test_headers_of_a_group_give_a_key_to_what_has_none(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await desk.call("POST", "/v2/topics/g/endpoints", body=json.dumps({"endpoints": [{"url": URL}]}).encode())
+        headers = json.dumps({"headers": under_key("parallelism=3")}).encode()
+        assert (await desk.call("PATCH", "/v2/topics/g", body=headers)).status == 200
+
+        async def published(path: str, own: dict[str, str]) -> dict[str, Any]:
+            [one] = (await desk.call("POST", path, own, b"x")).content
+            seen = await desk.seen(one["messageId"])
+            return {name: seen[name] for name in ("queueName", "flowControlKey", "parallelism") if name in seen}
+
+        assert await published("/v2/publish/g", {}) == {"flowControlKey": "k", "parallelism": 3}
+        own = {"Upstash-Flow-Control-Value": "parallelism=4"}
+        assert await published("/v2/publish/g", own) == {"flowControlKey": "k", "parallelism": 4}
+        own = {"Upstash-Flow-Control-Key": "own"}
+        assert await published("/v2/publish/g", own) == {"flowControlKey": "own"}, "limits are of one key"
+        assert await published("/v2/enqueue/q/g", {}) == {"queueName": "q"}
+        made = await desk.call("POST", "/v2/schedules/g", {"Upstash-Cron": "@daily", "Upstash-Queue-Name": "q"}, b"x")
+        schedule = (await desk.call("GET", f"/v2/schedules/{made.content['scheduleId']}")).content
+        assert (schedule["queueName"], "flowControlKey" in schedule) == ("q", False)
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("what", "query", "named"),
+    [
+        ("pin", "", "parallelism and rate are missing"),
+        ("pin", "period=60", "parallelism and rate are missing"),
+        ("pin", "parallelism=0", 'parallelism: "0"'),
+        ("pin", "parallelism=1001", "1 to 1000"),
+        ("pin", "rate=100001", "1 to 100000"),
+        ("pin", "rate=1&period=604801", "1 to 604800"),
+        ("pin", "rate=1&period=1m", 'period: "1m"'),
+        ("pin", "paralelism=1", '"paralelism" is no limit'),
+        ("unpin", "rate=yes", 'rate: "yes"'),
+        ("unpin", "period=true", '"period" is no limit'),
+    ],
+)
+def test_what_can_not_be_pinned_is_named(tmp_path: Path, what: str, query: str, named: str) -> None:
+    async def test(desk: Desk) -> None:
+        reply = await desk.call("POST", f"{KEY}/{what}", query=query)
+        assert (reply.status, named in reply.content["error"]) == (400, True), reply
+        assert (await desk.call("GET", KEY)).status == 404
+
+    with_desk(tmp_path, test)
+
+
+def test_a_pin_begins_a_window_of_its_own(tmp_path: Path) -> None:
+    """Else starts before and after it would be counted together, in one millisecond."""
+
+    async def test(desk: Desk) -> None:
+        ids = [await desk.publish(under_key("rate=1,period=1h")) for _ in range(2)]
+        assert await sent_until_the_window_ends(desk) == ids[:1]
+        await desk.call("POST", f"{KEY}/pin", query="rate=1&period=3600")
+        assert await sent_until_the_window_ends(desk) == ids[1:]
+        first, second = [(await desk.seen(one))["rateWindows"] for one in ids]
+        assert first != second
+
+    with_desk(tmp_path, test)
+
+
+def test_a_list_that_no_answer_holds_says_how_to_ask_for_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(desk: Desk) -> None:
+        await desk.publish(under_key("rate=1"))
+        monkeypatch.setattr(limits, "LIST_BYTES", 100)
+        reply = await desk.call("GET", "/v2/flowControl")
+        assert (reply.status, "?search=" in reply.content["error"]) == (409, True)
+        assert (await desk.call("GET", "/v2/flowControl", query="search=x")).status == 200
 
     with_desk(tmp_path, test)

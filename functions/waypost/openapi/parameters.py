@@ -262,7 +262,7 @@ def pinned() -> Sequence[Parameter]:
         _in_query("rate", "Starts in a period.", up_to_most(limits.RATE), example=10),
         _in_query(
             "period",
-            "In seconds; 1 if it is left out. Needs a rate.",
+            "Of the rate, in seconds; 1 if it is left out. Without a rate it says nothing.",
             up_to_most(limits.PERIOD_MS // SECOND),
             example=60,
         ),
