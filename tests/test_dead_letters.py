@@ -479,7 +479,7 @@ def test_headers_and_query_keys_of_a_retry_override_the_settings(tmp_path: Path)
         for headers, words in (
             ({"Upstash-Retries": "many"}, ["Upstash-Retries", "many"]),
             ({"Upstash-Deduplication-Id": "d"}, ["Upstash-Deduplication-Id", "retry"]),
-            ({"Upstash-Queue-Name": "q"}, ["Upstash-Queue-Name", "not served"]),
+            ({"Upstash-Queue-Name": "q"}, ["Upstash-Queue-Name", "POST /v2/enqueue/"]),
         ):
             for path in (f"{RETRY}/{letter['dlqId']}", RETRY):
                 reply = await desk.call("POST", path, headers)
