@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 from support import NOW_MS, TWO, Desk, with_desk
-from test_queues import URL, sent
+from test_queues import URL, enqueue, logged, sent, while_sent
 from waypost.core import limits
 from waypost.core.flow_control import LimitsError, read_limits
 from waypost.core.policy import DAY, HOUR, MINUTE, SECOND
@@ -55,6 +56,9 @@ def test_limits(text: str, wanted: Limits) -> None:
         ("rate=1,rate=2", "rate is given twice"),
         ("speed=1", "speed=1"),
         ("parallelism=1000000", "parallelism=1000000"),
+        ("rate=1.5", "rate=1.5"),
+        ("rate=1,period=1500ms", "period=1500ms"),
+        ("rate=1,", '"" is none of its parts'),
     ],
 )
 def test_what_is_no_limits(text: str, named: str) -> None:
@@ -197,6 +201,180 @@ def test_messages_of_a_key_are_cancelled_together(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("what", "query", "named"),
+    [
+        ("pin", "", "parallelism and rate are missing"),
+        ("pin", "period=60", "parallelism and rate are missing"),
+        ("pin", "parallelism=0", 'parallelism: "0"'),
+        ("pin", "rate=many", 'rate: "many"'),
+        ("pin", "rate=1&period=604801", 'period: "604801"'),
+        ("pin", "speed=1", '"speed" is no limit of a pin'),
+        ("unpin", "rate=yes", 'rate: "yes"'),
+    ],
+)
+def test_what_can_not_be_pinned_is_named(tmp_path: Path, what: str, query: str, named: str) -> None:
+    async def test(desk: Desk) -> None:
+        reply = await desk.call("POST", f"{KEY}/{what}", query=query)
+        assert (reply.status, named in reply.content["error"]) == (400, True), reply
+        assert (await desk.call("GET", KEY)).status == 404
+
+    with_desk(tmp_path, test)
+
+
+def test_a_pin_lets_in_who_waits_and_begins_a_window(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        first, second = [await desk.publish(under_key("rate=1,period=1h")) for _ in range(2)]
+        assert await sent_until_the_window_ends(desk) == [first]
+        desk.clock.ms += MINUTE
+        await desk.call("POST", f"{KEY}/pin", query="rate=1&period=7200")
+        assert await sent_until_the_window_ends(desk) == [second]
+        found = await key(desk)
+        assert (found["rateCount"], found["ratePeriod"]) == (1, 7_200)
+        assert found["ratePeriodStart"] == (NOW_MS + MINUTE) // SECOND
+
+    with_desk(tmp_path, test)
+
+
+def test_a_new_limit_counts_for_those_that_wait(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        ids = [await desk.publish(under_key("rate=1,period=1h")) for _ in range(3)]
+        ids.append(await desk.publish(under_key("rate=9,period=1h")))
+        assert await sent_until_the_window_ends(desk) == ids
+
+    with_desk(tmp_path, test)
+
+
+def test_both_limits_must_allow_a_start(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        ids = [await desk.publish(under_key("parallelism=2,rate=3,period=10s")) for _ in range(5)]
+        assert (await desk.seen(ids[2]))["waiting"] == "behind 2 in key k"
+        counts: list[int] = []
+
+        async def count(_: str) -> None:
+            counts.append((await key(desk))["parallelismCount"])
+
+        while_sent(desk, count)
+        assert await sent_until_the_window_ends(desk) == ids[:3]
+        opens = "the rate window of key k opens at 2026-09-21T14:13:30Z"
+        assert (await desk.seen(ids[3]))["waiting"] == opens
+        assert await sent(desk) == ids[3:]
+        assert max(counts) == 2
+        windows = [(await desk.seen(one))["rateWindows"] for one in ids]
+        assert windows == [[NOW_MS]] * 3 + [[NOW_MS + 10_000]] * 2
+
+    with_desk(tmp_path, test)
+
+
+def test_each_attempt_counts_in_a_window(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        retried = await desk.publish({**under_key("rate=1,period=1m"), "Upstash-Retry-Delay": "1000"})
+        desk.sender.answers = [Answer(500, (), b"")]
+        assert await sent(desk) == [retried] * 2
+        assert (await desk.seen(retried))["rateWindows"] == [NOW_MS, NOW_MS + MINUTE]
+
+    with_desk(tmp_path, test)
+
+
+def test_a_first_parallelism_counts_what_begins_after_it(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        first = await desk.publish(under_key("rate=100"))
+        limited: list[str] = []
+
+        async def limit(message_id: str) -> None:
+            if message_id == first:
+                limited.append(await desk.publish(under_key("parallelism=1")))
+                assert (await key(desk))["parallelismCount"] == 1
+                assert "waiting" not in await desk.seen(limited[0])
+
+        while_sent(desk, limit)
+        assert await sent(desk) == [first, *limited]
+
+    with_desk(tmp_path, test)
+
+
+def test_a_message_says_why_it_waits(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        delayed = await desk.publish({**under_key("parallelism=1"), "Upstash-Delay": "1h"})
+        assert (await desk.seen(delayed))["waiting"] == "delayed until 2026-09-21T15:13:20Z"
+        first, second = [await desk.publish(under_key("parallelism=1")) for _ in range(2)]
+        assert "waiting" not in await desk.seen(first)
+        assert (await desk.seen(second))["waiting"] == "behind 1 in key k"
+        await desk.call("POST", f"{KEY}/pause")
+        desk.clock.ms += MINUTE
+        await desk.call("POST", f"{KEY}/pause")
+        assert (await desk.seen(second))["waiting"] == "key k is paused since 2026-09-21T14:13:20Z"
+        await desk.call("POST", f"{KEY}/resume")
+        desk.sender.answers = [Answer(500, (), b"")]
+        await sent_until_the_window_ends(desk)
+        assert (await desk.seen(first))["waiting"] == "retry 1 at 2026-09-21T14:14:30Z"
+        assert (await desk.seen(second))["state"] == "DELIVERED"
+        await desk.call("DELETE", f"/v2/messages/{first}")
+        assert "waiting" not in await desk.seen(first)
+
+    with_desk(tmp_path, test)
+
+
+def test_logs_and_dead_letters_tell_of_one_key(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        one, other, _ = [
+            await desk.publish({**under_key("parallelism=3", name), "Upstash-Retries": "0"})
+            for name in ("k", "other", "third")
+        ]
+        desk.sender.answers = [Answer(500, (), b"")] * 3
+        await sent(desk)
+        assert await logged(desk, "flowControlKey=k") == {one}
+        assert await logged(desk, "flowControlKey=k&flowControlKey=other") == {one, other}
+        [letter] = (await desk.call("GET", "/v2/dlq", query="flowControlKey=k")).content["messages"]
+        assert (letter["messageId"], letter["flowControlKey"], letter["parallelism"]) == (one, "k", 3)
+        await desk.call("POST", f"{KEY}/pause")
+        again = (await desk.call("POST", f"/v2/dlq/retry/{letter['dlqId']}")).content["messageId"]
+        assert await sent(desk) == []
+        assert (await desk.seen(again))["waiting"].startswith("key k is paused")
+
+    with_desk(tmp_path, test)
+
+
+def test_a_dead_letter_of_a_queue_is_given_a_key(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await enqueue(desk, headers={"Upstash-Retries": "0"})
+        desk.sender.answers = [Answer(500, (), b"")]
+        await sent(desk)
+        [letter] = (await desk.call("GET", "/v2/dlq")).content["messages"]
+        again = await desk.call("POST", f"/v2/dlq/retry/{letter['dlqId']}", under_key("rate=5"))
+        seen = await desk.seen(again.content["messageId"])
+        assert (seen["flowControlKey"], seen["rate"], "queueName" in seen) == ("k", 5, False)
+
+    with_desk(tmp_path, test)
+
+
+def test_a_schedules_messages_have_its_key(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        headers = {"Upstash-Cron": "@daily", **under_key("parallelism=2, rate=3, period=1m")}
+        made = (await desk.call("POST", f"/v2/schedules/{URL}", headers, b"x")).content["scheduleId"]
+        limits = {"flowControlKey": "k", "parallelism": 2, "rate": 3, "period": 60}
+        shown = (await desk.call("GET", f"/v2/schedules/{made}")).content
+        assert {name: shown.get(name) for name in limits} == limits
+        assert (await desk.call("GET", KEY)).status == 404, "its messages make it"
+        fired = (await desk.call("POST", f"/v2/schedules/{made}/run")).content["messageId"]
+        seen = await desk.seen(fired)
+        assert {name: seen.get(name) for name in limits} == limits
+        assert ((await key(desk))["parallelismMax"], (await key(desk))["rateMax"]) == (2, 3)
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize("name", ["a%2Fpause", "a%20b", "%C3%A9"])
+def test_a_key_is_any_text(tmp_path: Path, name: str) -> None:
+    async def test(desk: Desk) -> None:
+        assert (await desk.call("POST", f"/v2/flowControl/{name}/pin", query="rate=1")).status == 200
+        assert (await desk.call("POST", f"/v2/flowControl/{name}/pause")).status == 200
+        found = await key(desk, name)
+        assert (found["isPaused"], found["flowControlKey"]) == (True, unquote(name))
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize(
     ("value", "shown"),
     [
         ("", {}),
@@ -221,49 +399,6 @@ def test_messages_schedules_and_events_say_what_they_ask_of_their_key(
     with_desk(tmp_path, test)
 
 
-def test_logs_and_dead_letters_are_found_by_their_key(tmp_path: Path) -> None:
-    async def test(desk: Desk) -> None:
-        for name in ("k", "a,b"):
-            await desk.publish(under_key("parallelism=1", name) | {"Upstash-Retries": "0"})
-        desk.sender.answers = [Answer(500, (), b"")] * 2
-        assert len(await sent(desk)) == 2
-        await desk.service.log.flush()
-        for path, under, wanted, count in (
-            ("/v2/dlq", "messages", "flowControlKey=a,b", 1),
-            ("/v2/dlq", "messages", "flowControlKey=a", 0),
-            ("/v2/dlq", "messages", "flowControlKey=k&flowControlKey=a,b", 2),
-            ("/v2/dlq", "messages", "queueName=k", 0),
-            ("/v2/events", "events", "flowControlKey=a,b&state=FAILED", 1),
-            ("/v2/events", "events", "flowControlKey=b", 0),
-            ("/v2/events", "events", "queueName=k", 0),
-        ):
-            found = json.loads((await desk.call("GET", path, query=wanted)).body())[under]
-            assert len(found) == count, wanted
-            assert all(one["flowControlKey"] in ("k", "a,b") for one in found)
-
-    with_desk(tmp_path, test)
-
-
-def test_a_dead_letter_goes_back_to_its_key_or_to_another_one(tmp_path: Path) -> None:
-    async def test(desk: Desk) -> None:
-        await desk.publish(under_key("parallelism=1") | {"Upstash-Retries": "0"})
-        await desk.call("POST", f"/v2/enqueue/q/{URL}", {"Upstash-Retries": "0"}, b"x")
-        desk.sender.answers = [Answer(500, (), b"")] * 3
-        assert len(await sent(desk)) == 2
-
-        async def retried(headers: dict[str, str]) -> dict[str, Any]:
-            [letter] = (await desk.call("GET", "/v2/dlq", query="count=1&order=earliestFirst")).content["messages"]
-            again = await desk.call("POST", f"/v2/dlq/retry/{letter['dlqId']}", headers)
-            return await desk.seen(again.content["messageId"])
-
-        first = await retried({})
-        assert (first["flowControlKey"], first["parallelism"]) == ("k", 1)
-        of_queue = await retried(under_key("rate=5", "other"))
-        assert (of_queue["flowControlKey"], of_queue["rate"], "queueName" in of_queue) == ("other", 5, False)
-
-    with_desk(tmp_path, test)
-
-
 def test_headers_of_a_group_give_a_key_to_what_has_none(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         await desk.call("POST", "/v2/topics/g/endpoints", body=json.dumps({"endpoints": [{"url": URL}]}).encode())
@@ -284,44 +419,6 @@ def test_headers_of_a_group_give_a_key_to_what_has_none(tmp_path: Path) -> None:
         made = await desk.call("POST", "/v2/schedules/g", {"Upstash-Cron": "@daily", "Upstash-Queue-Name": "q"}, b"x")
         schedule = (await desk.call("GET", f"/v2/schedules/{made.content['scheduleId']}")).content
         assert (schedule["queueName"], "flowControlKey" in schedule) == ("q", False)
-
-    with_desk(tmp_path, test)
-
-
-@pytest.mark.parametrize(
-    ("what", "query", "named"),
-    [
-        ("pin", "", "parallelism and rate are missing"),
-        ("pin", "period=60", "parallelism and rate are missing"),
-        ("pin", "parallelism=0", 'parallelism: "0"'),
-        ("pin", "parallelism=1001", "1 to 1000"),
-        ("pin", "rate=100001", "1 to 100000"),
-        ("pin", "rate=1&period=604801", "1 to 604800"),
-        ("pin", "rate=1&period=1m", 'period: "1m"'),
-        ("pin", "paralelism=1", '"paralelism" is no limit'),
-        ("unpin", "rate=yes", 'rate: "yes"'),
-        ("unpin", "period=true", '"period" is no limit'),
-    ],
-)
-def test_what_can_not_be_pinned_is_named(tmp_path: Path, what: str, query: str, named: str) -> None:
-    async def test(desk: Desk) -> None:
-        reply = await desk.call("POST", f"{KEY}/{what}", query=query)
-        assert (reply.status, named in reply.content["error"]) == (400, True), reply
-        assert (await desk.call("GET", KEY)).status == 404
-
-    with_desk(tmp_path, test)
-
-
-def test_a_pin_begins_a_window_of_its_own(tmp_path: Path) -> None:
-    """Else starts before and after it would be counted together, in one millisecond."""
-
-    async def test(desk: Desk) -> None:
-        ids = [await desk.publish(under_key("rate=1,period=1h")) for _ in range(2)]
-        assert await sent_until_the_window_ends(desk) == ids[:1]
-        await desk.call("POST", f"{KEY}/pin", query="rate=1&period=3600")
-        assert await sent_until_the_window_ends(desk) == ids[1:]
-        first, second = [(await desk.seen(one))["rateWindows"] for one in ids]
-        assert first != second
 
     with_desk(tmp_path, test)
 

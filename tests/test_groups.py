@@ -264,7 +264,7 @@ def test_a_groups_headers_stand_for_every_publish_that_does_not_say_otherwise(tm
         ({"Upstash-Callback": "c.example.com"}, ["Upstash-Callback", "invalid scheme"]),
         ({"Upstash-Callback-Retries": "1"}, ["needs Upstash-Callback"]),
         ({"Upstash-Retry-Delay": "1", "Upstash-Backoff": "fixed"}, ["leave one out"]),
-        ({"Upstash-Flow-Control-Value": "rate=1"}, ["Upstash-Flow-Control-Value needs Upstash-Flow-Control-Key"]),
+        ({"Upstash-Flow-Control-Value": "rate=1"}, ["Upstash-Flow-Control-Value", "needs Upstash-Flow-Control-Key"]),
         ({"Upstash-Queue-Name": "q"}, ["Upstash-Queue-Name", "POST /v2/enqueue/"]),
         ({"Upstash-Not-Before": "1790000000"}, ["Upstash-Not-Before", "leave it out"]),
         ({"Upstash-Deduplication-Id": "d"}, ["Upstash-Deduplication-Id", "leave it out"]),

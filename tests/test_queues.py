@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,25 @@ async def sent(desk: Desk) -> list[str]:
     return [dict(one.headers)["Upstash-Message-Id"] for one in desk.sender.sent[before:]]
 
 
+def while_sent(desk: Desk, do: Callable[[str], Awaitable[object]]) -> None:
+    """Does that, with the message's id, while each request is out."""
+    send = desk.sender.send
+
+    async def sending(request: Any) -> Any:
+        await do(dict(request.headers)["Upstash-Message-Id"])
+        return await send(request)
+
+    desk.sender.send = sending  # type: ignore[method-assign]
+
+
+async def logged(desk: Desk, query: str) -> set[str]:
+    """The messages whose events fit."""
+    await desk.service.log.flush()
+    desk.clock.ms += MINUTE
+    events = json.loads((await desk.call("GET", "/v2/logs", query=query)).body())["logs"]
+    return {one["messageId"] for one in events}
+
+
 def test_the_first_message_makes_its_queue(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         assert (await desk.call("GET", "/v2/queues/q")).status == 404
@@ -64,7 +84,15 @@ def test_an_upsert_makes_changes_and_unpauses(tmp_path: Path) -> None:
         assert (await upsert(desk)).status == 200
         changed = await queue(desk)
         assert (changed["parallelism"], changed["paused"], changed["updatedAt"]) == (3, False, NOW_MS + 1)
-        for wrong in ({"parallelism": 0}, {"parallelism": "2"}, {"queueName": "a b"}, {"queueName": ""}):
+        for wrong in (
+            {"parallelism": 0},
+            {"parallelism": 1.5},
+            {"parallelism": 1_001},
+            {"parallelism": "2"},
+            {"paused": "yes"},
+            {"queueName": "a b"},
+            {"queueName": ""},
+        ):
             refused = await upsert(desk, **wrong)
             assert refused.status == 400
             assert next(iter(wrong)) in refused.content["error"]
@@ -123,11 +151,16 @@ def test_what_waits_in_a_deleted_queue_is_cancelled(tmp_path: Path) -> None:
 
 def test_a_delayed_message_takes_its_place_when_it_is_due(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
+        await upsert(desk, paused=True)
         later = await enqueue(desk, headers={"Upstash-Delay": "60s"})
-        assert (await desk.seen(later))["waiting"].startswith("delayed until 2")
-        first = await enqueue(desk)
-        assert await sent(desk) in ([first, later], [later, first])
-        assert (await desk.seen(later))["state"] == "DELIVERED"
+        assert (await desk.seen(later))["waiting"] == "delayed until 2026-09-21T14:14:20Z"
+        before = await enqueue(desk)
+        assert (await queue(desk))["lag"] == 1
+        await desk.deliver()
+        assert (desk.clock.ms, (await queue(desk))["lag"]) == (NOW_MS + MINUTE, 2)
+        after = await enqueue(desk)
+        await desk.call("POST", "/v2/queues/q/resume")
+        assert await sent(desk) == [before, later, after]
 
     with_desk(tmp_path, test)
 
@@ -224,5 +257,102 @@ def test_a_slot_of_which_nothing_is_heard_is_asked_after(tmp_path: Path) -> None
         desk.clock.ms += 31 * SECOND
         await desk.call("POST", "/v2/queues/q/resume")
         assert await sent(desk) == [lost]
+
+    with_desk(tmp_path, test)
+
+
+def test_a_group_goes_through_a_queue_in_its_order(tmp_path: Path) -> None:
+    """Its own flow-control key stands back: a message has one line."""
+
+    async def test(desk: Desk) -> None:
+        urls = [f"{URL}?n={n}" for n in range(3)]
+        endpoints = json.dumps({"endpoints": [{"url": url} for url in urls]}).encode()
+        await desk.call("POST", "/v2/topics/g/endpoints", body=endpoints)
+        headers = {"headers": {"Upstash-Flow-Control-Key": "k", "Upstash-Flow-Control-Value": "rate=1"}}
+        assert (await desk.call("PATCH", "/v2/topics/g", body=json.dumps(headers).encode())).status == 200
+        made = [one["messageId"] for one in (await desk.call("POST", "/v2/enqueue/q/g")).content]
+        assert await sent(desk) == made
+        assert [one.url for one in desk.sender.sent] == urls
+        assert (await desk.call("GET", "/v2/flowControl/k")).status == 404
+        refused = await desk.call("POST", "/v2/enqueue/q/g", {"Upstash-Flow-Control-Key": "k"})
+        assert (refused.status, (await queue(desk))["lag"]) == (400, 0)
+
+    with_desk(tmp_path, test)
+
+
+@pytest.mark.parametrize("what", ["pause", "delete"])
+def test_a_request_that_is_out_ends_as_it_does(tmp_path: Path, what: str) -> None:
+    async def test(desk: Desk) -> None:
+        first, second = await enqueue(desk), await enqueue(desk)
+
+        async def interfere(_: str) -> None:
+            if what == "pause":
+                await desk.call("POST", "/v2/queues/q/pause")
+            else:
+                await desk.call("DELETE", "/v2/queues/q")
+
+        while_sent(desk, interfere)
+        assert await sent(desk) == [first]
+        states = [(await desk.seen(one))["state"] for one in (first, second)]
+        assert states == ["DELIVERED", "CREATED" if what == "pause" else "CANCELED"]
+
+    with_desk(tmp_path, test)
+
+
+def test_a_retry_in_a_deleted_queue_is_not_sent(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        failing = await enqueue(desk)
+        desk.sender.answers = [Answer(500, (), b"")]
+        await desk.deliver()
+        await desk.call("DELETE", "/v2/queues/q")
+        assert await sent(desk) == []
+        assert (await desk.seen(failing))["state"] == "CANCELED"
+
+    with_desk(tmp_path, test)
+
+
+def test_a_failed_message_lets_the_next_go(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        failed, second = await enqueue(desk, headers={"Upstash-Retries": "1"}), await enqueue(desk)
+        desk.sender.answers = [Answer(500, (), b""), Answer(500, (), b"")]
+        assert await sent(desk) == [failed, failed, second]
+        assert (await desk.seen(failed))["state"] == "FAILED"
+
+    with_desk(tmp_path, test)
+
+
+def test_more_parallelism_counts_at_once(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        three = [await enqueue(desk) for _ in range(3)]
+        await upsert(desk, parallelism=2)
+        waiting = [(await desk.seen(one)).get("waiting") for one in three]
+        assert waiting == [None, None, "behind 2 in queue q"]
+        assert await sent(desk) == three
+
+    with_desk(tmp_path, test)
+
+
+def test_logs_tell_of_one_queue(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        one, other, none = await enqueue(desk), await enqueue(desk, "other"), await desk.publish()
+        await sent(desk)
+        assert await logged(desk, "queueName=q") == {one}
+        assert await logged(desk, "queueName=q,other") == {one, other}
+        assert await logged(desk, "queueName=unknown") == set()
+        assert await logged(desk, "") == {one, other, none}
+
+    with_desk(tmp_path, test)
+
+
+def test_a_queue_waits_for_a_callback_that_waits_for_its_key(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await desk.call("POST", "/v2/flowControl/told/pin", query="parallelism=1")
+        await desk.call("POST", "/v2/flowControl/told/pause")
+        callback = {"Upstash-Callback": "https://c.example.com", "Upstash-Callback-Flow-Control-Key": "told"}
+        first, second = await enqueue(desk, headers=callback), await enqueue(desk)
+        assert await sent(desk) == [first]
+        assert (await desk.seen(second))["waiting"] == "behind 1 in queue q"
+        await desk.call("POST", "/v2/flowControl/told/resume")
+        assert (await sent(desk))[1:] == [second]
 
     with_desk(tmp_path, test)

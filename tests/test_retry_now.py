@@ -53,6 +53,7 @@ def test_a_retrying_message_keeps_what_is_known_of_its_attempts(tmp_path: Path) 
         desk.sender.answers += [FAILED, FAILED]
         await desk.deliver()
         before = await desk.seen(message_id)
+        assert before.pop("waiting").startswith("retry 1 at 2")
         desk.clock.ms += MINUTE
         await retry(desk, message_id)
         assert await desk.seen(message_id) == before | {"nextDeliveryTime": desk.clock.ms}

@@ -401,6 +401,7 @@ def test_nobody_reads_what_is_redacted_of_a_callback(tmp_path: Path, redact: dic
         "Upstash-Callback-Deduplication-Id",
         "Upstash-Callback-Not-Before",
         "Upstash-Callback-Queue-Name",
+        "Upstash-Callback-Flow-Control-Value",
         "Upstash-Callback-Workflow-RunId",
     ],
 )

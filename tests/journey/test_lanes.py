@@ -137,6 +137,45 @@ def test_a_flow_control_key(python: QStash, sink: SinkProcess):
     assert python.flow_control.get_global_parallelism().parallelism_max >= 7
 
 
+def test_batches_groups_and_schedules_go_through_lanes(python: QStash, server: Client, sink: SinkProcess):
+    place, queue, key, group = sink.place("ok"), name_of("orders"), name_of("tenant"), name_of("group")
+    python.queue.upsert(queue, parallelism=2, paused=True)
+    python.url_group.upsert_endpoints(group, [{"url": f"{place.url}/{number}"} for number in range(2)])
+    limits = {"key": key, "rate": 100, "period": "3d5h12m"}
+
+    one, *several = python.message.batch_json(
+        [
+            {"queue": queue, "url": place.url, "body": {"n": 1}},
+            {"queue": queue, "url_group": group, "body": {"n": 2}},
+            {"url": place.url, "body": {"n": 3}, "flow_control": limits},
+        ]
+    )
+    in_group = python.message.enqueue_json(queue=queue, url_group=group, body={"n": 4})
+    in_queue = python.schedule.create(destination=place.url, cron="@yearly", queue=queue)
+    under_key = python.schedule.create(destination=place.url, cron="@yearly", flow_control=limits)
+
+    assert (len(several[0]), len(in_group)) == (2, 2)
+    assert server.message(one.message_id)["waiting"].startswith(f"queue {queue} is paused since ")
+    period = (3 * 24 + 5) * 3_600 + 12 * 60
+    with_key = python.schedule.get(under_key).flow_control
+    assert with_key
+    assert (with_key.key, with_key.rate, with_key.period) == (key, 100, period)
+    assert python.schedule.get(in_queue).queue == queue
+    for schedule_id in (in_queue, under_key):
+        assert server.post(f"/v2/schedules/{schedule_id}/run").status == 201
+        python.schedule.delete(schedule_id)
+    assert (python.queue.get(queue).lag, python.queue.get(queue).parallelism) == (6, 2)
+    assert (python.flow_control.get(key).rate_max, python.flow_control.get(key).rate_period) == (100, period)
+    place.wait_for(2, 4)
+    python.queue.resume(queue)
+    place.wait_for(8, 4)
+    wait_until(
+        lambda: any(log.message_id == one.message_id for log in python.log.list(filter={"queue": queue}).logs),
+        server.logs_within_s,
+    )
+    python.url_group.delete(group)
+
+
 def test_javascript_puts_messages_into_a_queue(javascript: JavaScript, sink: SinkProcess):
     place, queue = sink.place("ok"), name_of("js")
     javascript("queue", method="upsert", queueName=queue, request={"parallelism": 1})
@@ -168,6 +207,33 @@ def test_javascript_pins_a_key(javascript: JavaScript, sink: SinkProcess):
     info = javascript("flowControl", method="get", args=[key])
     assert (info["isPaused"], info["isPinnedRate"]) == (False, False)
     assert javascript("flowControl", method="getGlobalParallelism", args=[])["parallelismMax"] >= 2
+
+
+def test_javascript_has_lanes_in_batches_and_schedules(
+    javascript: JavaScript, python: QStash, server: Client, sink: SinkProcess
+):
+    place, queue, key = sink.place("ok"), name_of("js"), name_of("js")
+    flow_control = {"key": key, "parallelism": 3, "rate": 100, "period": 60}
+    javascript(
+        "batchJSON",
+        request=[
+            {"queueName": queue, "url": place.url, "body": {"n": 1}},
+            {"url": place.url, "body": {"n": 2}, "flowControl": flow_control},
+        ],
+    )
+    for lane in ({"queueName": queue}, {"flowControl": flow_control}):
+        request = {"destination": place.url, "cron": "@yearly", **lane}
+        made = javascript("call", resource="schedules", method="create", request=request)["scheduleId"]
+        shown = javascript("call", resource="schedules", method="get", request=made)
+        assert shown.get("queueName", queue) == queue
+        assert shown.get("flowControlKey", key) == key
+        assert ("queueName" in shown, "flowControlKey" in shown) == ("queueName" in lane, "flowControl" in lane)
+        assert server.post(f"/v2/schedules/{made}/run").status == 201
+        javascript("call", resource="schedules", method="delete", request=made)
+    place.wait_for(4, 4)
+    assert python.queue.get(queue).parallelism == 1
+    info = python.flow_control.get(key)
+    assert (info.parallelism_max, info.rate_max, info.rate_period) == (3, 100, 60)
 
 
 def test_a_queue_of_five_before_a_slow_endpoint(python: QStash, server: Client, sink: SinkProcess):
