@@ -161,3 +161,25 @@ def test_a_tick_between_the_reminder_and_the_write_takes_the_reminder_away_from_
         assert (await desk.seen(message_id))["state"] == "DELIVERED"
 
     with_desk(tmp_path, test)
+
+
+def test_a_bell_that_is_early_by_less_than_the_claim_takes_is_not_lost(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        message_id = await desk.publish()
+        desk.sender.answers = [Answer(500, (), b"")]
+        await desk.deliver()
+        desk.clock.ms = (await desk.seen(message_id))["nextDeliveryTime"] - 1
+        desk.rung.bells = [Bell(f"one#{message_id}", 0)]
+        write = desk.table.write
+
+        async def slow(*what: Any, **how: Any) -> Any:
+            try:
+                return await write(*what, **how)
+            finally:
+                desk.clock.ms += 1
+
+        desk.table.write = slow  # type: ignore[method-assign]
+        await desk.deliver()
+        assert (await desk.seen(message_id))["state"] == "DELIVERED"
+
+    with_desk(tmp_path, test)

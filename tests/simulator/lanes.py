@@ -208,8 +208,8 @@ class Lanes(History):
             for one in told:
                 if one.answered_ms >= deleted.asked_ms or one.spec.delay_s:
                     continue
-                mine = [a for a in self.world.arrivals if a.message_id == one.message_id and not a.strayed]
-                if any(a.at_ms > deleted.answered_ms + 1_000 for a in mine):
+                mine = [a for a in self.world.arrivals if a.message_id == one.message_id]
+                if any(a.at_ms > deleted.answered_ms + 1_000 and not a.strayed for a in mine):
                     wrong.append(f"{lane} was deleted, and {one.spec.tag} was sent afterwards")
                 if not mine and self.final.get(one.message_id) not in ("CANCELED", None):
                     wrong.append(f"{lane} was deleted, and {one.spec.tag} is {self.final.get(one.message_id)}")

@@ -78,7 +78,7 @@ def test_a_lane_that_is_written_whatever_stands(monkeypatch: pytest.MonkeyPatch,
         return new
 
     monkeypatch.setattr(Lanes, "_write", write)
-    assert objections(mode, "keyed", "rated_and_few_at_once")
+    assert objections(mode, "frozen_at_work", "keyed")
 
 
 @MODES

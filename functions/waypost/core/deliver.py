@@ -191,6 +191,8 @@ class Deliverer:
             await self._lanes.leave(message, state, place_in_line(message, state))
         elif state.phase is not Phase.ACTIVE and message.lane and not place_in_line(message, state):
             await self._lanes.arrive(message, state)
+        elif state.phase is Phase.RETRY and not state.stop:
+            return await self._claim(message)  # It has come due since.
         elif state.phase is Phase.ACTIVE and is_abandoned(state, now, self._policy.boot):
             return await self._take_over(message, state, now)
         return None
