@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import logging
@@ -749,5 +750,7 @@ def test_a_message_in_a_full_lane_costs_the_same_whatever_waits(
         assert accepted.within(cost.PUBLISH_IN_LANE), accepted
         assert deliver(world, 10) == {"batchItemFailures": []}
         counted = world.counted()
-        assert counted.within(figure), counted
+        # How many leave at the same time is up to the moment.
+        assert counted.write_units <= figure.write_units, counted
+        assert counted.within(dataclasses.replace(figure, write_units=counted.write_units)), counted
     emptied(world)
