@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import io
 import json
 import logging
@@ -750,7 +749,8 @@ def test_a_message_in_a_full_lane_costs_the_same_whatever_waits(
         assert accepted.within(cost.PUBLISH_IN_LANE), accepted
         assert deliver(world, 10) == {"batchItemFailures": []}
         counted = world.counted()
-        # How many leave at the same time is up to the moment.
+        # How many leave at the same time is up to the moment: the figure is what it may be at most.
+        assert Counter(counted.calls) <= Counter(figure.calls), counted
         assert counted.write_units <= figure.write_units, counted
-        assert counted.within(dataclasses.replace(figure, write_units=counted.write_units)), counted
+        assert (counted.sent <= figure.sent, counted.logged <= figure.logged) == (True, True), counted
     emptied(world)
