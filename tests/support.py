@@ -72,15 +72,19 @@ class FailingTable(EmbeddedTable):
     def __init__(self, store: SqliteStore) -> None:
         super().__init__(store, strict=True)
         self.busy: Callable[[Write], bool] = lambda one: False
+        #: How many items were written.
+        self.written = 0
 
     async def write(self, one: Write, *, relaxed: bool = False) -> Item | None:
         if self.busy(one):
             raise Busy("simulated")
+        self.written += 1
         return await super().write(one, relaxed=relaxed)
 
     async def write_many(self, writes: Sequence[Put | Delete]) -> None:
         """As DynamoDB does it: the others are written."""
         whole = [one for one in writes if not self.busy(one)]
+        self.written += len(whole)
         await super().write_many(whole)
         if len(whole) < len(writes):
             raise Busy("simulated: a part is left undone")

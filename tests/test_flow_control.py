@@ -432,3 +432,24 @@ def test_a_list_that_no_answer_holds_says_how_to_ask_for_less(tmp_path: Path, mo
         assert (await desk.call("GET", "/v2/flowControl", query="search=x")).status == 200
 
     with_desk(tmp_path, test)
+
+
+def test_who_comes_late_goes_back_to_the_front_of_the_line(tmp_path: Path) -> None:
+    """Its bell was slow, and the next window is full by then: it is neither lost nor overtaken, nor counted twice."""
+
+    async def test(desk: Desk) -> None:
+        late, other, last = [await desk.publish(under_key("rate=1,period=10s")) for _ in range(3)]
+        slow = [bell for bell in desk.rung.bells if bell.ref.endswith(late)]
+        desk.rung.bells = [bell for bell in desk.rung.bells if bell not in slow]
+        await desk.deliver()
+        desk.rung.bells = [*(bell for bell in desk.rung.bells if not bell.delay_ms), *slow]
+        await desk.deliver()
+        assert [dict(one.headers)["Upstash-Message-Id"] for one in desk.sender.sent] == [other]
+        assert (await key(desk))["waitListSize"] == 2
+        await desk.call("POST", f"{KEY}/resume")
+        desk.clock.ms += 10_000
+        await desk.call("POST", f"{KEY}/resume")
+        assert await sent(desk) == [late, last]
+        assert (await key(desk))["waitListSize"] == 0
+
+    with_desk(tmp_path, test)

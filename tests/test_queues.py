@@ -12,7 +12,7 @@ import pytest
 from support import NOW_MS, TWO, Desk, with_desk
 from waypost.call import Reply
 from waypost.core.policy import MINUTE, SECOND
-from waypost.core.ports import Answer
+from waypost.core.ports import Answer, Put
 
 URL = "https://a.example.com/in"
 
@@ -356,3 +356,74 @@ def test_a_queue_waits_for_a_callback_that_waits_for_its_key(tmp_path: Path) -> 
         assert (await sent(desk))[1:] == [second]
 
     with_desk(tmp_path, test)
+
+
+def test_a_publisher_who_is_overtaken_by_his_helper_takes_no_second_place(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        headers = {"Upstash-Deduplication-Id": "d"}
+        write = desk.table.write
+
+        async def helped(one: Any, **how: Any) -> Any:
+            written = await write(one, **how)
+            if isinstance(one, Put) and one.item["sk"] == "dedup":
+                desk.table.write = write  # type: ignore[method-assign]
+                await enqueue(desk, headers=headers)
+            return written
+
+        desk.table.write = helped  # type: ignore[method-assign]
+        first = await enqueue(desk, headers=headers)
+        second = await enqueue(desk)
+        assert (await queue(desk))["lag"] == 2
+        assert await sent(desk) == [first, second]
+        assert (await queue(desk))["lag"] == 0
+
+    with_desk(tmp_path, test)
+
+
+def test_a_queue_that_is_narrowed_keeps_its_order(tmp_path: Path) -> None:
+    """Three were let in, of which one slot is left: the first one's retry comes before the others."""
+
+    async def test(desk: Desk) -> None:
+        await upsert(desk, parallelism=3)
+        ids = [await enqueue(desk) for _ in range(4)]
+        await upsert(desk, parallelism=1)
+        desk.sender.answers = [Answer(500, (), b"")]
+        assert await sent(desk) == [ids[0], *ids]
+        assert (await queue(desk))["lag"] == 0
+
+    with_desk(tmp_path, test)
+
+
+def test_what_was_delayed_ends_with_its_queue(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        later = await enqueue(desk, headers={"Upstash-Delay": "60s"})
+        await enqueue(desk)
+        await desk.call("DELETE", "/v2/queues/q")
+        assert await sent(desk) == []
+        assert (await desk.seen(later))["state"] == "CANCELED"
+        assert (await desk.call("GET", "/v2/queues/q")).status == 404
+
+    with_desk(tmp_path, test)
+
+
+def test_what_waits_in_line_is_reminded_of_rarely(tmp_path: Path) -> None:
+    """A paused queue costs each who waits two reminders an hour, and nobody is forgotten."""
+
+    async def test(desk: Desk) -> None:
+        await upsert(desk, paused=True)
+        ids = [await enqueue(desk) for _ in range(20)]
+        desk.rung.bells.clear()
+        await ticks(desk, 10)
+        desk.table.written = 0
+        await ticks(desk, 180)
+        assert desk.table.written <= 180 * 10 + 20 * 2 * 2 * 4
+        await desk.call("POST", "/v2/queues/q/resume")
+        assert await sent(desk) == ids
+
+    with_desk(tmp_path, test)
+
+
+async def ticks(desk: Desk, minutes: int) -> None:
+    for _ in range(minutes):
+        desk.clock.ms += MINUTE
+        await desk.service.look.tick()

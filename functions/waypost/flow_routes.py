@@ -23,8 +23,8 @@ class FlowRoutes:
     async def list_all(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         part = Query(call.query, ("search",), "flow-control keys").one("search")
         now = self._ports.clock.now_ms()
-        keys = await self._lanes.all(account, LaneKind.KEY)
-        shapes = [flow_key_shape(one, now) for one in keys if part in one.lane.name]
+        keys = await self._lanes.all(account, LaneKind.KEY, part)
+        shapes = [flow_key_shape(one, now) for one in keys]
         return Reply.whole_list(shapes, "flow-control keys", "?search= names a part of those that are wanted")
 
     async def get(self, call: Call, account: str, match: re.Match[str]) -> Reply:

@@ -183,7 +183,7 @@ class Lanes(History):
         for one, other in itertools.permutations(told, 2):
             follows = one.answered_ms < other.asked_ms and not one.spec.delay_s and not other.spec.delay_s
             follows = follows and not any(one.asked_ms < at_ms < other.answered_ms for at_ms in deleted_ms)
-            if not follows or one.spec.dedup or other.spec.dedup or one.message_id == other.message_id:
+            if not follows or one.message_id == other.message_id:
                 continue
             if one.message_id in last and other.message_id in first and first[other.message_id] < last[one.message_id]:
                 wrong.append(f"{lane}: {other.spec.tag} began before {one.spec.tag} had ended")

@@ -55,6 +55,7 @@ from waypost.core.terms import LaneKind, hidden
 from waypost.core.transitions import (
     NOT_STOPPED,
     UNDER_WAY,
+    WAITING,
     claim_condition,
     claim_in_place,
     ended,
@@ -190,12 +191,18 @@ class Deliverer:
         elif state.phase.final:
             await self._lanes.leave(message, state, place_in_line(message, state))
         elif state.phase is not Phase.ACTIVE and message.lane and not place_in_line(message, state):
-            await self._lanes.arrive(message, state)
+            await self._arrive(message, state)
         elif state.phase is Phase.RETRY and not state.stop:
             return await self._claim(message)  # It has come due since.
         elif state.phase is Phase.ACTIVE and is_abandoned(state, now, self._policy.boot):
             return await self._take_over(message, state, now)
         return None
+
+    async def _arrive(self, message: Message, state: State) -> None:
+        """Takes a place in its lane's line, or ends with its queue."""
+        if not await self._lanes.arrive(message, state):
+            with contextlib.suppress(ConditionFailed):
+                await self._end_cancelled(message, state, self._ports.clock.now_ms(), WAITING)
 
     async def _take_over(self, message: Message, state: State, now: int) -> Attempt | None:
         """The worker before us did not return: a crash, which costs no retry of the user's."""
@@ -214,7 +221,7 @@ class Deliverer:
                 waiting = replace(crashed, due_ms=now, out_of_line=True)
                 await self._ports.table.write(retry_later(message, waiting, held))
                 await self._lanes.leave(message, waiting, place)
-                await self._lanes.arrive(message, replace(waiting, phase=Phase.RETRY))
+                await self._arrive(message, replace(waiting, phase=Phase.RETRY))
                 return None
             item = await self._ports.table.write(self._lease(message, now, held, crashed.crashes))
         except ConditionFailed:

@@ -63,7 +63,9 @@ class Turn(enum.Enum):
     PAUSED = enum.auto()
     #: It holds a slot, and came too late for the window that its start counts in.
     LATE = enum.auto()
-    #: More slots are held than there are now, and enough of them are in use.
+    #: It holds a slot that there is no more: its parallelism was lowered.
+    SURPLUS = enum.auto()
+    #: It holds one of the slots that there still are, and enough others are at work.
     CROWDED = enum.auto()
     #: Its queue was deleted.
     NEVER = enum.auto()
@@ -80,8 +82,9 @@ class Lane(Struct, frozen=True):
     pinned_rate: bool = False
     #: Since when; 0: it is not.
     paused_ms: int = 0
-    #: Whoever stands up to here is cancelled: the queue was deleted.
+    #: Whoever stands up to here is cancelled: the queue was deleted. So is who was accepted until then.
     void_below: int = 0
+    void_ms: int = 0
     #: A queue that was deleted, and not used since.
     gone: bool = False
     held: Mapping[str, Held] = {}
@@ -149,6 +152,8 @@ class Lane(Struct, frozen=True):
         held = self.held[message_id]
         if self.paused_ms:
             return Turn.PAUSED
+        if self.is_crowded and sum(one.place < place for one in self.held.values()) >= self.limits.parallelism:
+            return Turn.SURPLUS
         if held.window_ms and self.limits.rate and now_ms >= held.window_ms + self.limits.period_ms:
             return Turn.LATE
         return Turn.NOW
@@ -182,13 +187,15 @@ class Lane(Struct, frozen=True):
     def in_window(self, now_ms: int) -> Lane:
         return replace(self, window_ms=now_ms, used=0) if self.limits.rate and self._window_is_over(now_ms) else self
 
-    def without(self, done: Iterable[Entrant]) -> Lane:
-        """Those have left their places, and their slots with them."""
+    def without(self, done: Iterable[Entrant], *, for_good: bool = True) -> Lane:
+        """Those have left their slots, and their places too if it is for good. A message that has ended has left any
+        place, which is then called 0."""
         held, left = dict(self.held), self.left
-        for message_id, place in set(done):
-            if self.holds((message_id, place)):
+        for message_id, place in done:
+            slot = held.get(message_id)
+            if slot and place in (0, slot.place):
                 del held[message_id]
-                left += place > self.void_below
+                left += for_good and slot.place > self.void_below
         return self if len(held) == len(self.held) else replace(self, held=held, left=left)
 
     def asked(self, answers: Mapping[Entrant, int]) -> Lane:
@@ -260,6 +267,7 @@ class Lane(Struct, frozen=True):
             "pinr": self.pinned_rate,
             "paused": self.paused_ms,
             "void": self.void_below,
+            "voidms": self.void_ms,
             "gone": self.gone,
             "window": self.window_ms,
             "used": self.used,
@@ -282,6 +290,7 @@ class Lane(Struct, frozen=True):
             pinned_rate=item.get("pinr", False),
             paused_ms=item.get("paused", 0),
             void_below=item.get("void", 0),
+            void_ms=item.get("voidms", 0),
             gone=item.get("gone", False),
             held={one: Held(*held) for one, held in item["held"].items()},
             window_ms=item.get("window", 0),

@@ -11,6 +11,8 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from typing import NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -52,6 +54,7 @@ from waypost.core.ports import (
     Put,
     Unavailable,
 )
+from waypost.core.reminder import LOOK_AFTER_MS, remind
 from waypost.core.some_at_once import some_at_once
 from waypost.core.terms import InLane, LaneKind, Limits
 from waypost.core.transitions import in_place, is_abandoned
@@ -60,6 +63,8 @@ NEVER_BEGUN = State()
 #: A visitor who is always too late lets a bell come again.
 _TRIES = 8
 _AGAIN_MS = 1_000
+#: So many are put into a line together.
+_AT_ONCE = 25
 #: So far is counted who stands before somebody.
 _COUNTED = 1_000
 
@@ -71,12 +76,19 @@ class Standing(Struct, frozen=True):
     lag: int
 
 
+class _Caller(NamedTuple):
+    """Why a lane is visited: somebody has come (None), or has left his slot, and his place too if it is for good."""
+
+    who: Entrant | None = None
+    for_good: bool = True
+
+
 class Lanes:
     def __init__(self, ports: Ports, policy: Policy) -> None:
         self._ports = ports
         self._policy = policy
         #: By the ref of a lane that this process is visiting: who has come or gone since then.
-        self._since: dict[str, list[Entrant | None]] = {}
+        self._since: dict[str, list[_Caller]] = {}
 
     # Arriving ---------------------------------------------------------------------------------------------------------
 
@@ -94,9 +106,13 @@ class Lanes:
                 placed[number] = replace(messages[number], lane_place=at)
         return placed
 
-    async def arrive(self, message: Message, state: State) -> None:
-        """For a message that is due and stands in no place: it takes one, which its state keeps."""
+    async def arrive(self, message: Message, state: State) -> bool:
+        """For a message that is due and stands in no place: it takes one, which its state keeps. False: its queue was
+        deleted after it was accepted."""
         account, lane = message.account, message.lane
+        standing_lane = await self._read(account, lane)
+        if standing_lane and message.created_ms <= standing_lane.void_ms:
+            return False
         place = await self._take_places(account, lane, 1)
         try:
             await self._ports.table.write(in_place(message, state, place))
@@ -105,8 +121,9 @@ class Lanes:
             standing = State.from_item(refused.item)
             place = place_in_line(message, standing)
             if standing.phase is not Phase.RETRY or not place:
-                return
+                return True
         await self.line_up([message], replace(state, lane_place=place, out_of_line=False))
+        return True
 
     async def line_up(self, messages: Sequence[Message], state: State = NEVER_BEGUN) -> None:
         """Puts messages of one lane, which are in this state and have places, into its line, and lets in who may start.
@@ -114,12 +131,14 @@ class Lanes:
 
         Raises Busy or Unavailable if they do not stand in line then.
         """
-        last = messages[-1]
-        account, lane, in_lane = last.account, last.lane, last.terms.lane
+        account, lane, in_lane = messages[-1].account, messages[-1].lane, messages[-1].terms.lane
         if in_lane is None:
             return
         entries = [Entry(place_in_line(one, state), one.id, one.terms.timeout_ms) for one in messages]
-        await self._persist(lambda: self._ports.table.write_many([Put(entry_item(account, lane, e)) for e in entries]))
+        # The first one first: of many that are written together, any may be seen before the others.
+        for first, last in ((0, 1), *((at, at + _AT_ONCE) for at in range(1, len(entries), _AT_ONCE))):
+            puts = [Put(entry_item(account, lane, one)) for one in entries[first:last]]
+            await self._persist(partial(self._ports.table.write_many, puts))
         try:
             await self._let_in(account, in_lane, entries, newest=not (state.retried or state.crashes))
         except (Busy, Unavailable):
@@ -145,7 +164,12 @@ class Lanes:
         if bells:
             await self._ports.doorbell.ring(bells)
         if standing.room(now) or standing.waits_for_a_bell(now):
-            await self._visit_once(account, lane, None)
+            await self._visit_once(account, lane, _Caller())
+
+    async def forget_place(self, message: Message) -> None:
+        """For one that is not stored after all."""
+        if message.lane_place:
+            await self._forget_place(message.account, message.lane)
 
     async def _take_places(self, account: str, lane: str, count: int) -> int:
         """Returns the last of them."""
@@ -214,27 +238,29 @@ class Lanes:
             wait_ms = _AGAIN_MS + 4 * self._ports.random(1)[0]
             await self._ports.doorbell.ring([Bell(message.ref, wait_ms, message.terms.timeout_ms)])
             return
+        if turn is not Turn.IN_LINE:
+            # Before it stands in line: who holds a slot is taken out of the line.
+            who = message.id, place_in_line(message, state)
+            await self._visit_once(message.account, message.lane, _Caller(who, for_good=False))
         await self.line_up([message], state)
-        if turn is Turn.LATE:
-            await self.release(message, place_in_line(message, state))
 
     async def leave(self, message: Message, state: State, place: int) -> None:
         """After an attempt in that place, or when somebody hears of the message later: gives back a slot that it needs
         no more, and tells whom it holds up."""
         if message.holds_up and state.phase.final:
             await self._ports.doorbell.ring([Bell(message.holds_up, 0)])
-        if message.terms.lane is None or not place:
+        if message.terms.lane is None:
             return
-        if message.terms.lane.kind is LaneKind.QUEUE:
-            done = state.phase.final and await self._have_ended(message.account, state.callbacks)
-        else:
-            done = state.phase.final or place_in_line(message, state) != place
-        if done:
+        if state.phase.final:
+            waits = message.terms.lane.kind is LaneKind.QUEUE
+            if not waits or await self._have_ended(message.account, state.callbacks):
+                await self.release(message, 0)
+        elif message.terms.lane.kind is LaneKind.KEY and place and place_in_line(message, state) != place:
             await self.release(message, place)
 
     async def release(self, message: Message, place: int) -> None:
         """What the store keeps from being done now is done when somebody asks after the slot."""
-        await self._visit_once(message.account, message.lane, (message.id, place))
+        await self._visit_once(message.account, message.lane, _Caller((message.id, place)))
 
     async def leave_line(self, message: Message, state: State, *, in_line: bool) -> None:
         """For a message that was cancelled while it waited, perhaps in line."""
@@ -250,27 +276,31 @@ class Lanes:
         if message.holds_up:
             await self._ports.doorbell.ring([Bell(message.holds_up, 0)])
 
-    async def _visit_once(self, account: str, lane: str, who: Entrant | None) -> None:
-        """For somebody who has left his place, or None who has come to one. While this process is visiting the lane
-        that is left to the same visitor: each write serves all who came or went during the one before."""
+    async def _visit_once(self, account: str, lane: str, caller: _Caller) -> None:
+        """While this process is visiting the lane that is left to the same visitor: each write serves all who came or
+        went during the one before."""
         ref = lane_ref(account, lane)
         if ref in self._since:
-            self._since[ref].append(who)
+            self._since[ref].append(caller)
             return
-        since = self._since[ref] = [who]
+        since = self._since[ref] = [caller]
         try:
             while since:
-                done = [one for one in since if one]
+                done = [one.who for one in since if one.who and one.for_good]
+                back = [one.who for one in since if one.who and not one.for_good]
                 since.clear()
-                await self._visit_safely(account, lane, done)
+                await self._visit_safely(account, lane, done, back)
         finally:
             del self._since[ref]
 
-    async def _visit_safely(self, account: str, lane: str, done: Collection[Entrant]) -> None:
+    async def _visit_safely(self, account: str, lane: str, done: Sequence[Entrant], back: Sequence[Entrant]) -> None:
         try:
-            await self._persist(lambda: self.visit(account, lane, done))
+            await self._persist(lambda: self.visit(account, lane, done, back))
         except (Busy, Unavailable):
             await self._ring_again(account, lane)
+            if done or back:
+                # Who comes then asks after their slots.
+                await self._ports.doorbell.ring([Bell(lane_ref(account, lane), ASKED_AFTER_MS + _AGAIN_MS)])
 
     async def _ring_again(self, account: str, lane: str) -> None:
         await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
@@ -280,11 +310,12 @@ class Lanes:
         account: str,
         lane: str,
         done: Collection[Entrant] = (),
+        back: Collection[Entrant] = (),
         *,
         as_read: Lane | None = None,
         ask_all: bool = False,
     ) -> None:
-        """Takes the slots of those who are done, and lets in whoever may start.
+        """Takes the slots of those who are done, and of those who go back into the line, and lets in whoever may start.
 
         Raises Busy or Unavailable; what was done then is not known.
         """
@@ -292,7 +323,8 @@ class Lanes:
         tries = 0
         while standing:
             now = self._ports.clock.now_ms()
-            planned = await self._asked_after(account, standing.without(done), now, ask_all=ask_all)
+            planned = standing.without(done).without(back, for_good=False)
+            planned = await self._asked_after(account, planned, now, ask_all=ask_all)
             wanted = planned.room(now) or int(planned.waits_for_a_bell(now))
             front = await self._front(account, lane, planned, wanted + 1) if wanted else []
             planned, admitted = planned.letting_in(front, now)
@@ -313,7 +345,7 @@ class Lanes:
                 await self._step_aside()
                 continue
             await self._tell(account, lane, admitted, wake_ms and max(0, wake_ms - now))
-            done, ask_all = (), False
+            done, back, ask_all = (), (), False
             if not standing.room(now) or not await self._has_come(account, lane, standing):
                 return
 
@@ -408,14 +440,14 @@ class Lanes:
             return None
         return Standing(standing, max(0, await self._all_left(account, lane) - standing.left))
 
-    async def all(self, account: str, kind: LaneKind) -> Sequence[Standing]:
-        """In order of their names."""
+    async def all(self, account: str, kind: LaneKind, part: str = "") -> Sequence[Standing]:
+        """Those whose names have this part, in order."""
         names: list[str] = []
         after: str | None = None
         while True:
             first = f"{kind.value}#"
             page = await self._ports.table.query(_registry(account), first=first, last=first + MAX, after=after)
-            names += [item["sk"].partition("#")[2] for item in page.items]
+            names += [name for item in page.items if part in (name := item["sk"].partition("#")[2])]
             after = page.next
             if after is None:
                 break
@@ -433,25 +465,25 @@ class Lanes:
     ) -> Lane | None:
         """One write; then whoever may start is let in. `how` is pure, and given the lane and the time; it may be asked
         again. None: there is no such lane, and none was to be made with the limits `make`."""
-        was_paused = False
 
         def changed(lane: Lane, now: int) -> Lane:
-            nonlocal was_paused
             if lane.gone:
                 if make is None:
                     return lane
                 lane = lane.made_again(make, now)
-            was_paused = lane.paused_ms > 0
             return how(lane, now)
 
+        digest = lane_digest(kind, name)
+        # Whoever makes something due writes its reminder first.
+        at_ms = self._ports.clock.now_ms() + LOOK_AFTER_MS
+        await remind(self._ports, lane_ref(account, digest), at_ms, self._policy.shards)
         lane = await self._change(account, kind, name, changed, make)
         if lane is None or lane.gone:
             return None
         try:
-            resumed = was_paused and not lane.paused_ms
-            await self.visit(account, lane_digest(kind, name), as_read=lane, ask_all=resumed)
+            await self.visit(account, digest, as_read=lane, ask_all=True)
         except (Busy, Unavailable):
-            await self._ring_again(account, lane_digest(kind, name))
+            await self._ring_again(account, digest)
         return lane
 
     async def delete_queue(self, account: str, name: str) -> None:
@@ -462,7 +494,8 @@ class Lanes:
         left = given - (item.get("left", 0) if item else 0)
 
         def deleted(lane: Lane, now: int) -> Lane:
-            return replace(lane, gone=True, void_below=max(given, lane.void_below), paused_ms=0, left=left)
+            void = max(given, lane.void_below)
+            return replace(lane, gone=True, void_below=void, void_ms=now, paused_ms=0, left=left)
 
         if await self._change(account, LaneKind.QUEUE, name, deleted, None):
             await self._ports.doorbell.ring([Bell(lane_ref(account, lane), 0)])

@@ -58,6 +58,8 @@ _SECOND_LOOK_MINUTES = 30
 _MINUTES_AT_ONCE = 60
 #: So many creations are held before they are written.
 _TOLD_AT_ONCE = 20_000
+#: What stands in line is looked at in whole steps of this.
+_IN_LINE_MS = 30 * MINUTE
 #: A message is given a longer life when less than this is left of it.
 _LIFE_RUNS_OUT_MS = 7 * DAY
 
@@ -255,7 +257,7 @@ class Look:
                 await self._prolong(message, state, now)
                 if message.id in in_line and not state.phase.final:
                     # Whoever lets it in rings for it. Its lane's reminder sees to that.
-                    plan = Move(plan.to_ms, None)
+                    plan = Move((now // _IN_LINE_MS + 2) * _IN_LINE_MS, None)
                     at_ms = reminder_after(now, now)
                     lanes[message.lane] = reminder(message.lane_ref, at_ms, self._policy.shards)
             visits.append(_Visit(item, plan, message.terms.timeout_ms if message else 0))

@@ -144,10 +144,9 @@ class Publisher:
         if winner_id != message.id:
             await self._help(message.under(winner_id), watch)
             return Accepted(winner_id, deduplicated=True)
-        message = (await self._lanes.placed([message]))[0]
-        if await self._put_if_absent(message):
-            self._keep_at_hand(message)
-        return message
+        stored = await self._put_if_absent(message)
+        self._keep_at_hand(stored)
+        return stored
 
     def _keep_at_hand(self, message: Message) -> None:
         if message.due_ms <= self._ports.clock.now_ms():
@@ -179,21 +178,22 @@ class Publisher:
         if reminded:
             await self._acceptor.remind(message, tell=standing is None)
         if standing is None:
-            message = (await self._lanes.placed([message]))[0]
-            await self._put_if_absent(message)
+            message = await self._put_if_absent(message)
         now = self._ports.clock.now_ms()
         if watch.late(now) or (not reminded and self._looked.may_have_passed(message.place.minute, now)):
             await self._acceptor.remind(message, tell=standing is None)
         if state_item is None:
             await self._acceptor.ring(standing or message)
 
-    async def _put_if_absent(self, message: Message) -> bool:
-        """False: another publisher under the same dedup name stored it first. There is one message, as promised."""
+    async def _put_if_absent(self, message: Message) -> Message:
+        """Returns the one that stands: another publisher under the same dedup name may have stored it first."""
+        [placed] = await self._lanes.placed([message])
         try:
-            await self._ports.table.write(Put(message.to_item(), when=Absent("id")))
-        except ConditionFailed:
-            return False
-        return True
+            await self._ports.table.write(Put(placed.to_item(), when=Absent("id")))
+        except ConditionFailed as refused:
+            await self._lanes.forget_place(placed)
+            return Message.from_item(refused.item, self._ports.clock.now_ms()) or placed
+        return placed
 
 
 def _put(message: Message) -> Put:

@@ -14,6 +14,8 @@ _ACTIVE = Phase.ACTIVE.value
 UNDER_WAY = Equals("state", _ACTIVE)
 NOT_STOPPED = Absent("stop")
 _OUT_OF_LINE = Present("out")
+#: For its first attempt or for another.
+WAITING = AllOf((AnyOf((_NEVER_ATTEMPTED, _RETRYING)), NOT_STOPPED))
 
 
 def claim_condition(now_ms: int) -> Condition:
@@ -67,8 +69,7 @@ def in_place(message: Message, state: State, place: int) -> Change:
 
 def due_at_once(message: Message, now_ms: int) -> Change:
     """Makes a message due that waits for its first attempt or for another; what is known of attempts stays."""
-    waiting = AnyOf((_NEVER_ATTEMPTED, _RETRYING))
-    return _change(message, {"state": Phase.RETRY.value, "due": now_ms}, (), AllOf((waiting, NOT_STOPPED)))
+    return _change(message, {"state": Phase.RETRY.value, "due": now_ms}, (), WAITING)
 
 
 def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condition) -> Change:
