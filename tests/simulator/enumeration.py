@@ -15,7 +15,7 @@ SEED = 7
 
 
 #: Of calls that a history repeats over and over, the first few are struck.
-_TIMES = 4
+_TIMES = 3
 
 
 def plans(world: World, times: int = _TIMES) -> Iterator[tuple[int, str]]:
