@@ -434,22 +434,39 @@ def test_a_list_that_no_answer_holds_says_how_to_ask_for_less(tmp_path: Path, mo
     with_desk(tmp_path, test)
 
 
-def test_who_comes_late_goes_back_to_the_front_of_the_line(tmp_path: Path) -> None:
-    """Its bell was slow, and the next window is full by then: it is neither lost nor overtaken, nor counted twice."""
+def test_bells_that_take_longer_than_a_period_keep_nobody_from_beginning(tmp_path: Path) -> None:
+    """Who was let in counts in the next window before others are let in."""
 
     async def test(desk: Desk) -> None:
-        late, other, last = [await desk.publish(under_key("rate=1,period=10s")) for _ in range(3)]
+        late, other = [await desk.publish(under_key("rate=1,period=10s")) for _ in range(2)]
         slow = [bell for bell in desk.rung.bells if bell.ref.endswith(late)]
         desk.rung.bells = [bell for bell in desk.rung.bells if bell not in slow]
         await desk.deliver()
-        desk.rung.bells = [*(bell for bell in desk.rung.bells if not bell.delay_ms), *slow]
-        await desk.deliver()
-        assert [dict(one.headers)["Upstash-Message-Id"] for one in desk.sender.sent] == [other]
-        assert (await key(desk))["waitListSize"] == 2
-        await desk.call("POST", f"{KEY}/resume")
+        desk.rung.bells = [*slow, *desk.rung.bells]
+        assert await sent(desk) == [late, other]
+        windows = [(await desk.seen(one))["rateWindows"] for one in (late, other)]
+        assert windows == [[NOW_MS + 10_000], [NOW_MS + 20_000]]
+
+    with_desk(tmp_path, test)
+
+
+def test_who_comes_too_late_goes_back_to_the_front_of_the_line(tmp_path: Path) -> None:
+    """The rate was lowered, and the window is full: it is neither lost nor overtaken, nor counted twice."""
+
+    async def test(desk: Desk) -> None:
+        first, second = [await desk.publish(under_key("rate=2,period=10s")) for _ in range(2)]
+        last = await desk.publish(under_key("rate=1,period=10s"))
+        bells = {one: [bell for bell in desk.rung.bells if bell.ref.endswith(one)] for one in (first, second)}
+        desk.rung.bells.clear()
         desk.clock.ms += 10_000
         await desk.call("POST", f"{KEY}/resume")
-        assert await sent(desk) == [late, last]
+        of_the_lane = [bell for bell in desk.rung.bells if bell.delay_ms]
+        desk.rung.bells = bells[second]
+        await desk.deliver()
+        assert desk.sender.sent == []
+        assert (await key(desk))["waitListSize"] == 2
+        desk.rung.bells += [*bells[first], *of_the_lane]
+        assert await sent(desk) == [first, second, last]
         assert (await key(desk))["waitListSize"] == 0
 
     with_desk(tmp_path, test)

@@ -37,7 +37,7 @@ class Held(Struct, frozen=True, array_like=True):
     place: int
     #: When somebody asks what has become of it.
     ask_ms: int
-    #: The start of the window that its start counts in; 0: nothing counts.
+    #: The start of the window that its start counts in; 0: it has begun, or nothing counts.
     window_ms: int = 0
 
 
@@ -132,8 +132,13 @@ class Lane(Struct, frozen=True):
     def starts_left(self, now_ms: int) -> int:
         if not self.limits.rate:
             return _MOST_AT_ONCE
-        used = 0 if self._window_is_over(now_ms) else self.used
+        used = len(self._not_begun) if self._window_is_over(now_ms) else self.used
         return max(0, self.limits.rate - used)
+
+    @property
+    def _not_begun(self) -> Sequence[Entrant]:
+        """Who was let in, and counts in a window, in the order of their places."""
+        return sorted([(one, held.place) for one, held in self.held.items() if held.window_ms], key=lambda one: one[1])
 
     def is_full_until(self, now_ms: int) -> int:
         """The end of a window in which nobody may start any more; 0: somebody may, or it isn't up to the window."""
@@ -185,7 +190,29 @@ class Lane(Struct, frozen=True):
     # What may become of it --------------------------------------------------------------------------------------------
 
     def in_window(self, now_ms: int) -> Lane:
-        return replace(self, window_ms=now_ms, used=0) if self.limits.rate and self._window_is_over(now_ms) else self
+        """With a new window if the last one is over. Whoever was let in before, and has not begun, counts in it first:
+        if bells take longer than a period, those that they are rung for begin all the same."""
+        if not self.limits.rate or not self._window_is_over(now_ms):
+            return self
+        held = dict(self.held)
+        late = self._not_begun[: self.limits.rate]
+        for message_id, _ in late:
+            held[message_id] = replace(held[message_id], window_ms=now_ms)
+        return replace(self, window_ms=now_ms, used=len(late), held=held)
+
+    def for_the_late(self, now_ms: int) -> Lane:
+        """Likewise, but only if there are any."""
+        return self.in_window(now_ms) if self._not_begun else self
+
+    def begun(self, entrants: Iterable[Entrant]) -> Lane:
+        """Those have begun. Where a rate alone is limited that gives back their slots."""
+        if not self.limits_parallelism:
+            return self.without(entrants)
+        held = dict(self.held)
+        for message_id, place in entrants:
+            if self.holds((message_id, place)):
+                held[message_id] = replace(held[message_id], window_ms=0)
+        return self if held == self.held else replace(self, held=held)
 
     def without(self, done: Iterable[Entrant], *, for_good: bool = True) -> Lane:
         """Those have left their slots, and their places too if it is for good. A message that has ended has left any
@@ -222,11 +249,15 @@ class Lane(Struct, frozen=True):
     def renewed(self, entrant: Entrant, now_ms: int) -> Lane | None:
         """Its start counts in the window that is open now; None: that is full."""
         lane = self.in_window(now_ms)
-        message_id, place = entrant
-        if not lane.holds(entrant) or lane.paused_ms or not lane.starts_left(now_ms):
+        message_id, _ = entrant
+        if not lane.holds(entrant) or lane.paused_ms:
             return None
-        standing = dict(lane.held) | {message_id: Held(place, now_ms + ASKED_AFTER_MS, lane.window_ms)}
-        return replace(lane, held=standing, used=lane.used + 1)
+        if lane.held[message_id].window_ms == lane.window_ms:
+            return lane
+        if not lane.starts_left(now_ms):
+            return None
+        slot = replace(lane.held[message_id], window_ms=lane.window_ms)
+        return replace(lane, held=dict(lane.held) | {message_id: slot}, used=lane.used + 1)
 
     def asked_for(self, limits: Limits, place: int) -> Lane:
         """With the limits of the message in that place, if it is the newest so far and none are pinned."""

@@ -8,6 +8,7 @@ of a full window, and where somebody gives up.
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
@@ -76,11 +77,19 @@ class Standing(Struct, frozen=True):
     lag: int
 
 
-class _Caller(NamedTuple):
-    """Why a lane is visited: somebody has come (None), or has left his slot, and his place too if it is for good."""
+class _Why(enum.Enum):
+    """Why somebody has a lane visited."""
 
-    who: Entrant | None = None
-    for_good: bool = True
+    COMES = enum.auto()
+    BEGINS = enum.auto()
+    #: To stand in line again, in the same place.
+    GOES_BACK = enum.auto()
+    LEAVES = enum.auto()
+
+
+class _Caller(NamedTuple):
+    who: Entrant
+    why: _Why
 
 
 class Lanes:
@@ -164,7 +173,7 @@ class Lanes:
         if bells:
             await self._ports.doorbell.ring(bells)
         if standing.room(now) or standing.waits_for_a_bell(now):
-            await self._visit_once(account, lane, _Caller())
+            await self._visit_once(account, lane, _Caller(entries[-1].entrant, _Why.COMES))
 
     async def forget_place(self, message: Message) -> None:
         """For one that is not stored after all."""
@@ -199,8 +208,8 @@ class Lanes:
         if turn is not Turn.NOW:
             return turn, 0
         window_ms = standing.held[message.id].window_ms
-        if not (standing.holds_to_the_end or standing.limits_parallelism):
-            await self.release(message, place)
+        if not (standing.holds_to_the_end or (standing.limits_parallelism and not window_ms)):
+            await self._visit_once(account, lane, _Caller(entrant, _Why.BEGINS))
         return turn, window_ms
 
     async def _enough_are_at_work(self, account: str, standing: Lane, message_id: str) -> bool:
@@ -241,7 +250,7 @@ class Lanes:
         if turn is not Turn.IN_LINE:
             # Before it stands in line: who holds a slot is taken out of the line.
             who = message.id, place_in_line(message, state)
-            await self._visit_once(message.account, message.lane, _Caller(who, for_good=False))
+            await self._visit_once(message.account, message.lane, _Caller(who, _Why.GOES_BACK))
         await self.line_up([message], state)
 
     async def leave(self, message: Message, state: State, place: int) -> None:
@@ -260,7 +269,7 @@ class Lanes:
 
     async def release(self, message: Message, place: int) -> None:
         """What the store keeps from being done now is done when somebody asks after the slot."""
-        await self._visit_once(message.account, message.lane, _Caller((message.id, place)))
+        await self._visit_once(message.account, message.lane, _Caller((message.id, place), _Why.LEAVES))
 
     async def leave_line(self, message: Message, state: State, *, in_line: bool) -> None:
         """For a message that was cancelled while it waited, perhaps in line."""
@@ -286,36 +295,41 @@ class Lanes:
         since = self._since[ref] = [caller]
         try:
             while since:
-                done = [one.who for one in since if one.who and one.for_good]
-                back = [one.who for one in since if one.who and not one.for_good]
+                callers = tuple(since)
                 since.clear()
-                await self._visit_safely(account, lane, done, back)
+                await self._visit_safely(account, lane, callers)
         finally:
             del self._since[ref]
 
-    async def _visit_safely(self, account: str, lane: str, done: Sequence[Entrant], back: Sequence[Entrant]) -> None:
+    async def _visit_safely(self, account: str, lane: str, callers: Sequence[_Caller]) -> None:
         try:
-            await self._persist(lambda: self.visit(account, lane, done, back))
+            await self._persist(lambda: self._visit(account, lane, callers))
         except (Busy, Unavailable):
             await self._ring_again(account, lane)
-            if done or back:
+            if any(one.why is not _Why.COMES for one in callers):
                 # Who comes then asks after their slots.
                 await self._ports.doorbell.ring([Bell(lane_ref(account, lane), ASKED_AFTER_MS + _AGAIN_MS)])
 
     async def _ring_again(self, account: str, lane: str) -> None:
         await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
 
-    async def visit(
+    async def visit(self, account: str, lane: str, done: Collection[Entrant] = ()) -> None:
+        """Takes the slots of those who have left, and lets in whoever may start.
+
+        Raises Busy or Unavailable; what was done then is not known.
+        """
+        await self._visit(account, lane, [_Caller(one, _Why.LEAVES) for one in done])
+
+    async def _visit(
         self,
         account: str,
         lane: str,
-        done: Collection[Entrant] = (),
-        back: Collection[Entrant] = (),
+        callers: Sequence[_Caller] = (),
         *,
         as_read: Lane | None = None,
         ask_all: bool = False,
     ) -> None:
-        """Takes the slots of those who are done, and of those who go back into the line, and lets in whoever may start.
+        """Notes what callers have done, and lets in whoever may start.
 
         Raises Busy or Unavailable; what was done then is not known.
         """
@@ -323,8 +337,8 @@ class Lanes:
         tries = 0
         while standing:
             now = self._ports.clock.now_ms()
-            planned = standing.without(done).without(back, for_good=False)
-            planned = await self._asked_after(account, planned, now, ask_all=ask_all)
+            planned = await self._asked_after(account, _noted(standing, callers), now, ask_all=ask_all)
+            planned = planned.for_the_late(now)
             wanted = planned.room(now) or int(planned.waits_for_a_bell(now))
             front = await self._front(account, lane, planned, wanted + 1) if wanted else []
             planned, admitted = planned.letting_in(front, now)
@@ -345,7 +359,7 @@ class Lanes:
                 await self._step_aside()
                 continue
             await self._tell(account, lane, admitted, wake_ms and max(0, wake_ms - now))
-            done, back, ask_all = (), (), False
+            callers, ask_all = (), False
             if not standing.room(now) or not await self._has_come(account, lane, standing):
                 return
 
@@ -481,7 +495,7 @@ class Lanes:
         if lane is None or lane.gone:
             return None
         try:
-            await self.visit(account, digest, as_read=lane, ask_all=True)
+            await self._visit(account, digest, as_read=lane, ask_all=True)
         except (Busy, Unavailable):
             await self._ring_again(account, digest)
         return lane
@@ -601,6 +615,12 @@ class Lanes:
         """How many places were given out, and not left without a change of the lane."""
         item = await self._ports.table.get(counter_key(account, lane))
         return item.get("given", 0) - item.get("left", 0) if item else 0
+
+
+def _noted(lane: Lane, callers: Sequence[_Caller]) -> Lane:
+    of = {why: [one.who for one in callers if one.why is why] for why in _Why}
+    lane = lane.begun(of[_Why.BEGINS]).without(of[_Why.GOES_BACK], for_good=False)
+    return lane.without(of[_Why.LEAVES])
 
 
 async def who_stands_in_line(ports: Ports, pending: Sequence[Pending]) -> Collection[str]:
