@@ -79,6 +79,7 @@ class OneLane(RuleBasedStateMachine):
     def a_message_brings_limits(self, limits: Limits) -> None:
         self.given += 1
         before = self.lane
+        self._note_rate()
         self.lane = before.asked_for(limits, self.given)
         if before.pinned_parallelism:
             assert self.lane.limits.parallelism == before.limits.parallelism
@@ -114,14 +115,19 @@ class OneLane(RuleBasedStateMachine):
     @invariant()
     def whoever_could_start_is_seen_or_waits_for_a_bell(self) -> None:
         if hasattr(self, "lane") and not self.lane.paused_ms:
-            limits = self.lane.limits
-            is_full = 0 < limits.parallelism <= len(self.lane.held) or len(self.lane.held) >= 100
-            assert self.lane.room(self.now_ms) or is_full or self.lane.is_full_until(self.now_ms) > self.now_ms
+            lane = self.lane.for_the_late(self.now_ms)  # as every visitor begins
+            is_full = 0 < lane.limits.parallelism <= len(lane.held) or len(lane.held) >= 100
+            assert lane.room(self.now_ms) or is_full or lane.is_full_until(self.now_ms) > self.now_ms
 
     def _count(self, window_ms: int) -> None:
-        self.starts[window_ms] += 1
-        # A rate may have been another one when the window began.
-        self.most[window_ms] = max(self.most.get(window_ms, 0), self.lane.limits.rate)
+        if self.lane.limits.rate:
+            self.starts[window_ms] += 1
+            self._note_rate()
+
+    def _note_rate(self) -> None:
+        """Whoever was let in before its window's rate was lowered begins all the same."""
+        window = self.lane.window_ms
+        self.most[window] = max(self.most.get(window, 0), self.lane.limits.rate)
 
 
 TestOneLane = OneLane.TestCase
