@@ -22,10 +22,6 @@ from journey.harness import (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.get_closest_marker("awaited_last") is not None)
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _straight_to_the_server() -> Iterator[None]:
     """The Python client reads QSTASH_URL, and httpx the proxies, from this process's environment."""
