@@ -128,6 +128,22 @@ def test_the_newest_messages_limits_count_until_they_are_pinned(tmp_path: Path) 
     with_desk(tmp_path, test)
 
 
+def test_a_delayed_messages_limits_count_from_its_acceptance_on(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        first, second = [await desk.publish(under_key("rate=1,period=1h")) for _ in range(2)]
+        assert await sent_until_the_window_ends(desk) == [first]
+        delayed = await desk.publish({**under_key("rate=7,period=1h"), "Upstash-Delay": "1m"})
+        assert (await key(desk))["rateMax"] == 7
+        assert await sent_until_the_window_ends(desk) == [second], "more may start, and nobody else comes"
+        desk.clock.ms += 1
+        await desk.publish(under_key("rate=9,period=1h"))
+        desk.clock.ms += MINUTE
+        assert delayed in await sent(desk)
+        assert (await key(desk))["rateMax"] == 9, "a newer message has changed them since"
+
+    with_desk(tmp_path, test)
+
+
 def test_a_key_is_paused_and_its_rate_is_reset(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         await desk.call("POST", f"{KEY}/pin", query="rate=1&period=3600")

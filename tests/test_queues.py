@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from support import NOW_MS, TWO, Desk, with_desk
+from support import NOW_MS, ONE, TWO, Desk, with_desk
 from waypost.call import Reply
 from waypost.core.policy import MINUTE, SECOND
-from waypost.core.ports import Answer, Put
+from waypost.core.ports import Answer, Bell, Item, Key, Put
 
 URL = "https://a.example.com/in"
 
@@ -161,6 +161,25 @@ def test_a_delayed_message_takes_its_place_when_it_is_due(tmp_path: Path) -> Non
         after = await enqueue(desk)
         await desk.call("POST", "/v2/queues/q/resume")
         assert await sent(desk) == [before, later, after]
+
+    with_desk(tmp_path, test)
+
+
+def test_what_is_cancelled_while_it_asks_whether_it_may_start_has_ended(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        _, second = [await enqueue(desk) for _ in range(2)]
+        desk.rung.bells = [Bell(f"{ONE.name}#{second}", 0)]
+        read = desk.table.get
+
+        async def get(key: Key) -> Item | None:
+            if key.sk == "lane":
+                await desk.call("DELETE", f"/v2/messages/{second}")
+            return await read(key)
+
+        desk.table.get = get  # type: ignore[method-assign]
+        await desk.deliver()
+        assert desk.sender.sent == []
+        assert (await desk.seen(second))["state"] == "CANCELED"
 
     with_desk(tmp_path, test)
 
@@ -397,6 +416,7 @@ def test_a_queue_that_is_narrowed_keeps_its_order(tmp_path: Path) -> None:
 def test_what_was_delayed_ends_with_its_queue(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         later = await enqueue(desk, headers={"Upstash-Delay": "60s"})
+        assert ((await queue(desk))["parallelism"], (await queue(desk))["lag"]) == (1, 0)
         await enqueue(desk)
         await desk.call("DELETE", "/v2/queues/q")
         assert await sent(desk) == []

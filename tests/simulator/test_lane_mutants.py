@@ -53,7 +53,7 @@ def test_no_second_read_of_the_line_after_a_release(monkeypatch: pytest.MonkeyPa
 def test_no_read_of_the_lane_after_the_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
     let_in = Lanes._let_in
 
-    async def before(self: Lanes, messages: Sequence[Message], state: State = NEVER_BEGUN) -> None:
+    async def before(self: Lanes, messages: Sequence[Message], state: State = NEVER_BEGUN, **how: bool) -> None:
         last = messages[-1]
         account, lane, in_lane = last.account, last.lane, last.terms.lane
         assert in_lane
@@ -61,7 +61,7 @@ def test_no_read_of_the_lane_after_the_arrival(monkeypatch: pytest.MonkeyPatch) 
         standing = await self._read(account, lane)
         await self._ports.table.write_many([Put(entry_item(account, lane, one)) for one in entries])
         if standing is None or standing.room(self._ports.clock.now_ms()):
-            await let_in(self, account, in_lane, entries, newest=True)
+            await let_in(self, account, in_lane, entries, last.created_ms)
 
     monkeypatch.setattr(Lanes, "line_up", before)
     assert objections_to_arrivals()

@@ -114,6 +114,7 @@ class Acceptor:
         if message.lane_place:
             await self._lanes.line_up([message])
         else:
+            await self._lanes.bring_limits(message)
             await self._ring([message])
 
     async def _ring_all(self, messages: Sequence[Message]) -> Mapping[str, NotStored]:
@@ -124,13 +125,18 @@ class Acceptor:
                 in_line[message.lane].append(message)
             else:
                 others.append(message)
+        last_of_each = {one.lane: one for one in others if one.lane}
+        await some_at_once(self._lanes.bring_limits, list(last_of_each.values()))
         await self._ring(others)
         failed: dict[str, NotStored] = {}
-        for waiting in in_line.values():
+
+        async def line_up(waiting: Sequence[Message]) -> None:
             try:
                 await self._lanes.line_up(waiting)
             except (Busy, Unavailable) as reason:
-                failed |= {message.id: NotStored.because(reason) for message in waiting}
+                failed.update({message.id: NotStored.because(reason) for message in waiting})
+
+        await some_at_once(line_up, list(in_line.values()))
         return failed
 
     def _life_ends_ms(self, request: Request) -> int:

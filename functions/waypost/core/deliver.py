@@ -44,6 +44,7 @@ from waypost.core.ports import (
     NoAnswer,
     Outgoing,
     Ports,
+    Present,
     Put,
     Unavailable,
     Write,
@@ -336,7 +337,10 @@ class Deliverer:
         try:
             await self._write_retry(message, waiting, settle_condition(state))
         except ConditionFailed:
-            return  # Cancelled meanwhile, or taken over: whoever meets it next does the right thing.
+            # Cancelled meanwhile; or taken over, which leaves it to who did.
+            cancelled = AllOf((UNDER_WAY, Equals("token", state.token), Present("stop")))
+            with contextlib.suppress(ConditionFailed):
+                await self._end_cancelled(message, state, self._ports.clock.now_ms(), cancelled)
 
     async def _prepare(self, attempt: Attempt) -> Outgoing:
         message, state = attempt.message, attempt.state

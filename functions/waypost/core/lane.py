@@ -94,8 +94,8 @@ class Lane(Struct, frozen=True):
     wake_ms: int = 0
     #: How many places were left for good.
     left: int = 0
-    #: The place of the message whose limits these are.
-    set_by: int = 0
+    #: When the message whose limits these are was accepted.
+    set_by_ms: int = 0
     #: The start of the process that wrote it last, where slots don't outlive it.
     boot: str = ""
     version: int = 0
@@ -259,14 +259,15 @@ class Lane(Struct, frozen=True):
         slot = replace(lane.held[message_id], window_ms=lane.window_ms)
         return replace(lane, held=dict(lane.held) | {message_id: slot}, used=lane.used + 1)
 
-    def asked_for(self, limits: Limits, place: int) -> Lane:
-        """With the limits of the message in that place, if it is the newest so far and none are pinned."""
-        if place <= self.set_by:
+    def asked_for(self, limits: Limits, accepted_ms: int) -> Lane:
+        """With the limits of the message that was accepted then, if it is the newest so far and none are pinned."""
+        if accepted_ms < self.set_by_ms:
             return self
         parallelism = self.limits.parallelism if self.pinned_parallelism else limits.parallelism
         rate = (self.limits.rate, self.limits.period_ms) if self.pinned_rate else (limits.rate, limits.period_ms)
         wanted = Limits(parallelism, *rate)
-        return self if wanted == self.limits else replace(self, limits=wanted, set_by=place)
+        is_known = wanted == self.limits and self.set_by_ms
+        return self if is_known else replace(self, limits=wanted, set_by_ms=accepted_ms)
 
     def _window_is_over(self, now_ms: int) -> bool:
         """Also one that begins far ahead: then a clock has stepped back."""
@@ -304,7 +305,7 @@ class Lane(Struct, frozen=True):
             "used": self.used,
             "wake": self.wake_ms,
             "left": self.left,
-            "by": self.set_by,
+            "by": self.set_by_ms,
             "boot": self.boot,
         }
         return item | {name: value for name, value in usual.items() if value}
@@ -328,7 +329,7 @@ class Lane(Struct, frozen=True):
             used=item.get("used", 0),
             wake_ms=item.get("wake", 0),
             left=item.get("left", 0),
-            set_by=item.get("by", 0),
+            set_by_ms=item.get("by", 0),
             boot=item.get("boot", ""),
             version=item["ver"],
         )

@@ -109,10 +109,14 @@ class Lanes:
             if one.lane and one.due_ms <= one.created_ms:
                 due[one.lane].append(number)
         placed = list(messages)
-        for lane, numbers in due.items():
+
+        async def place(lane: str) -> None:
+            numbers = due[lane]
             last = await self._take_places(messages[0].account, lane, len(numbers))
             for at, number in enumerate(numbers, last - len(numbers) + 1):
                 placed[number] = replace(messages[number], lane_place=at)
+
+        await some_at_once(place, list(due))
         return placed
 
     async def arrive(self, message: Message, state: State) -> bool:
@@ -134,9 +138,9 @@ class Lanes:
         await self.line_up([message], replace(state, lane_place=place, out_of_line=False))
         return True
 
-    async def line_up(self, messages: Sequence[Message], state: State = NEVER_BEGUN) -> None:
+    async def line_up(self, messages: Sequence[Message], state: State = NEVER_BEGUN, *, again: bool = False) -> None:
         """Puts messages of one lane, which are in this state and have places, into its line, and lets in who may start.
-        The limits of the last one become the lane's, unless it comes to try again.
+        The limits of the last one become the lane's, unless it was there before or newer ones have come.
 
         Raises Busy or Unavailable if they do not stand in line then.
         """
@@ -149,16 +153,33 @@ class Lanes:
             puts = [Put(entry_item(account, lane, one)) for one in entries[first:last]]
             await self._persist(partial(self._ports.table.write_many, puts))
         try:
-            await self._let_in(account, in_lane, entries, newest=not (state.retried or state.crashes))
+            is_new = not (again or state.retried or state.crashes)
+            await self._let_in(account, in_lane, entries, messages[-1].created_ms if is_new else 0)
         except (Busy, Unavailable):
             await self._ring_again(account, lane)
 
-    async def _let_in(self, account: str, in_lane: InLane, entries: Sequence[Entry], *, newest: bool) -> None:
-        lane = lane_digest(in_lane.kind, in_lane.name)
-        standing = await self._read(account, lane)
-        asked = _asked_of(in_lane, entries[-1].place if newest else 0)
-        if standing is None or asked(standing, 0) != standing:
-            standing = await self._change(account, in_lane.kind, in_lane.name, asked, _limits_of(in_lane))
+    async def bring_limits(self, message: Message) -> None:
+        """For one that is due later: its limits become the lane's already, also for who waits there."""
+        if message.terms.lane is None:
+            return
+        with contextlib.suppress(Busy, Unavailable):  # it brings them once more when it is due
+            standing = await self._read(message.account, message.lane)
+            changed = await self._as_asked(message.account, message.terms.lane, message.created_ms, 0, standing)
+            if changed and changed != standing and changed.room(self._ports.clock.now_ms()):
+                await self._visit_once(message.account, message.lane, _Caller((message.id, 0), _Why.COMES))
+
+    async def _as_asked(
+        self, account: str, in_lane: InLane, accepted_ms: int, place: int, standing: Lane | None
+    ) -> Lane | None:
+        """The lane with what a message wants that was accepted then. `place`: where it stands; 0: nowhere yet."""
+        asked = _asked_of(in_lane, accepted_ms, place)
+        if standing and asked(standing, 0) == standing:
+            return standing
+        return await self._change(account, in_lane.kind, in_lane.name, asked, _limits_of(in_lane))
+
+    async def _let_in(self, account: str, in_lane: InLane, entries: Sequence[Entry], accepted_ms: int) -> None:
+        lane, place = lane_digest(in_lane.kind, in_lane.name), entries[-1].place
+        standing = await self._as_asked(account, in_lane, accepted_ms, place, await self._read(account, lane))
         if standing is None:
             return
         now = self._ports.clock.now_ms()
@@ -251,7 +272,7 @@ class Lanes:
             # Before it stands in line: who holds a slot is taken out of the line.
             who = message.id, place_in_line(message, state)
             await self._visit_once(message.account, message.lane, _Caller(who, _Why.GOES_BACK))
-        await self.line_up([message], state)
+        await self.line_up([message], state, again=True)
 
     async def leave(self, message: Message, state: State, place: int) -> None:
         """After an attempt in that place, or when somebody hears of the message later: gives back a slot that it needs
@@ -639,14 +660,14 @@ def _limits_of(in_lane: InLane) -> Limits:
     return in_lane.limits or Limits(parallelism=1 if in_lane.kind is LaneKind.QUEUE else 0)
 
 
-def _asked_of(in_lane: InLane, place: int) -> Callable[[Lane, int], Lane]:
-    """What a message that arrives in this place changes about its lane."""
+def _asked_of(in_lane: InLane, accepted_ms: int, place: int) -> Callable[[Lane, int], Lane]:
+    """What a message changes about its lane. `accepted_ms` 0: it brings no limits."""
     limits, made = in_lane.limits, _limits_of(in_lane)
 
     def how(lane: Lane, now: int) -> Lane:
-        if lane.gone and place > lane.void_below:
+        if lane.gone and (place > lane.void_below or accepted_ms > lane.void_ms):
             lane = lane.made_again(made, now)
-        return lane.asked_for(limits, place) if limits else lane
+        return lane.asked_for(limits, accepted_ms) if limits and accepted_ms else lane
 
     return how
 

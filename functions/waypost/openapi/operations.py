@@ -433,7 +433,7 @@ def _flow_control() -> Mapping[tuple[str, str], Operation]:
             """\
 Requests under one key share its limits: so many at once, so many starts in a period. What is beyond waits, in order; it
 is not dropped, and no attempt is counted. Each retry waits for its turn again. The limits are those of the newest
-message that brings some. A key is there once a message with it was due, or it was pinned.""",
+message that brings some. A key is there once a message with it was accepted, or it was pinned.""",
             [searched()],
             {200: _json("All of them.", "FlowControlKeys"), **_errors(), 409: _too_long()},
         ),
