@@ -107,6 +107,18 @@ async def limits_changed(history: Lanes) -> None:
     await asyncio.sleep(10)
 
 
+async def limits_brought_early(history: Lanes) -> None:
+    """By a message that is due later than newer ones, which bring others."""
+    spec = Spec("", key="k", limits="parallelism=1", takes_s=1)
+    await together(*(history.publish(replace(spec, tag=tag)) for tag in "ab"))
+    await history.publish(replace(spec, tag="late", limits="parallelism=3", delay_s=8))
+    await asyncio.sleep(1)
+    await together(*(history.publish(replace(spec, tag=tag)) for tag in "cd"))
+    await asyncio.sleep(8)
+    await together(*(history.publish(replace(spec, tag=tag, limits="")) for tag in "efg"))
+    await asyncio.sleep(10)
+
+
 async def told_twice(history: Lanes) -> None:
     """Bells that come again while a request is out, and when its time is over."""
     spec = Spec("", key="k", limits="parallelism=1,rate=5,period=60s", takes_s=4)
@@ -151,6 +163,7 @@ LANE_SCRIPTS: dict[str, LaneScript] = {
         deleted,
         cancelled_in_line,
         limits_changed,
+        limits_brought_early,
         told_twice,
         frozen_at_work,
     )

@@ -44,7 +44,7 @@ class Lanes(History):
     async def publish(self, spec: Spec) -> Told | None:
         if spec.queue and spec.lane not in self.limits:
             self._limit(spec.lane, "parallelism=1")
-        if spec.key and not any(one.what == "pin" and one.lane == spec.lane for one in self.operated):
+        if spec.limits and not any(one.what == "pin" and one.lane == spec.lane for one in self.operated):
             self._limit(spec.lane, spec.limits)
         return await super().publish(spec)
 
