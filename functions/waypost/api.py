@@ -21,7 +21,7 @@ from waypost.core.errors import BadRequest, Conflict, NotFound, Refused, TooMuch
 from waypost.core.firing import Firer
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
-from waypost.core.lanes import Lanes
+from waypost.core.lane_operations import LaneOperations
 from waypost.core.llm import Llm
 from waypost.core.messages import Messages
 from waypost.core.policy import Policy
@@ -81,7 +81,7 @@ class Api:
         firer: Firer,
         messages: Messages,
         canceller: Canceller,
-        lanes: Lanes,
+        lanes: LaneOperations,
         dead_letters: DeadLetters,
         keys: KeyStore,
     ):

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 from waypost.call import Call, Reply
 from waypost.core.errors import NotFound, shown
 from waypost.core.flow_control import Change, check_key, paused, read_pin, read_unpin, reset_rate, resumed
-from waypost.core.lanes import Lanes
+from waypost.core.lane_operations import LaneOperations
 from waypost.core.ports import Ports
 from waypost.core.query import Query
 from waypost.core.terms import LaneKind
@@ -16,7 +16,7 @@ from waypost.shapes import flow_key_shape
 
 
 class FlowRoutes:
-    def __init__(self, ports: Ports, lanes: Lanes) -> None:
+    def __init__(self, ports: Ports, lanes: LaneOperations) -> None:
         self._ports = ports
         self._lanes = lanes
 

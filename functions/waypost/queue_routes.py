@@ -8,14 +8,14 @@ from urllib.parse import unquote
 from waypost.call import Call, Reply
 from waypost.core.errors import NotFound, shown
 from waypost.core.flow_control import Change, paused, resumed
-from waypost.core.lanes import Lanes
+from waypost.core.lane_operations import LaneOperations
 from waypost.core.queues import check_queue_name, read_queue
 from waypost.core.terms import LaneKind, Limits
 from waypost.shapes import queue_shape
 
 
 class QueueRoutes:
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(self, lanes: LaneOperations) -> None:
         self._lanes = lanes
 
     async def list_all(self, call: Call, account: str, match: re.Match[str]) -> Reply:

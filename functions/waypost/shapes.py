@@ -11,7 +11,7 @@ from waypost.core.callback import hidden_of_callback, listed, named_via
 from waypost.core.dead_letters import Letter
 from waypost.core.event import Event, Failure
 from waypost.core.groups import Group
-from waypost.core.lanes import Standing
+from waypost.core.lane_operations import Standing
 from waypost.core.message import Message, Phase, State, windows_of
 from waypost.core.policy import SECOND
 from waypost.core.publish import Accepted

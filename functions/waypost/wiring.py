@@ -21,6 +21,8 @@ from waypost.core.fresh import Fresh
 from waypost.core.groups import Groups
 from waypost.core.guard import Guard
 from waypost.core.lane_errand import LaneErrand
+from waypost.core.lane_operations import LaneOperations
+from waypost.core.lane_store import LaneStore
 from waypost.core.lanes import Lanes
 from waypost.core.llm import NO_LLM, Llm, completions_url
 from waypost.core.log import Log
@@ -56,14 +58,15 @@ class Service:
 def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard, llm: Llm = NO_LLM) -> Service:
     looked, fresh = Looked(), Fresh(policy.fresh)
     keys, log, orders = KeyStore(ports, alone=bool(policy.boot)), Log(ports, policy), OpenOrders(ports)
-    lanes = Lanes(ports, policy)
+    lane_store = LaneStore(ports, policy)
+    lanes = Lanes(ports, policy, lane_store)
     acceptor = Acceptor(ports, policy, looked, lanes, log)
     messages = Messages(ports, policy, lanes, log)
     canceller = Canceller(ports, policy, messages, orders, log)
     publisher = Publisher(ports, policy, looked, fresh, acceptor, lanes)
     groups, schedules = Groups(ports), Schedules(ports, policy)
     firer = Firer(ports, schedules, publisher, groups, guard, llm)
-    errands = Errands({ORDER: canceller, SCHEDULE: firer, LANE: LaneErrand(ports, lanes, messages)})
+    errands = Errands({ORDER: canceller, SCHEDULE: firer, LANE: LaneErrand(ports, lane_store, lanes, messages)})
     return Service(
         api=Api(
             ports,
@@ -77,7 +80,7 @@ def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard, llm: Ll
             firer,
             messages,
             canceller,
-            lanes,
+            LaneOperations(ports, policy, lane_store, lanes),
             DeadLetters(ports, policy, acceptor),
             keys,
         ),

@@ -133,7 +133,7 @@ async def told_twice(history: Lanes) -> None:
 
 async def frozen_at_work(history: Lanes) -> None:
     """A worker stops before it knows whether it is its turn; its lease runs out, and others go on; then it wakes."""
-    history.world.arm("Lanes._read table.get", "freeze_before", skip=3)
+    history.world.arm("LaneStore.read table.get", "freeze_before", skip=3)
     spec = Spec("", key="k", limits="parallelism=1", takes_s=1)
     await together(*(history.publish(replace(spec, tag=tag)) for tag in "abc"))
     await asyncio.sleep(400)

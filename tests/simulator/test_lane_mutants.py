@@ -14,6 +14,7 @@ from simulator.lane_scripts import LANE_SCRIPTS, arriving_as_others_leave, run_i
 from simulator.lanes import Lanes as History
 from waypost.core import deliver
 from waypost.core.lane import Entry, Lane, Turn, entry_item
+from waypost.core.lane_store import LaneStore
 from waypost.core.lanes import NEVER_BEGUN, Lanes
 from waypost.core.message import Message, State, place_in_line
 from waypost.core.ports import Present, Put
@@ -58,7 +59,7 @@ def test_no_read_of_the_lane_after_the_arrival(monkeypatch: pytest.MonkeyPatch) 
         account, lane, in_lane = last.account, last.lane, last.terms.lane
         assert in_lane
         entries = [Entry(place_in_line(one, state), one.id, one.terms.timeout_ms) for one in messages]
-        standing = await self._read(account, lane)
+        standing = await self._store.read(account, lane)
         await self._ports.table.write_many([Put(entry_item(account, lane, one)) for one in entries])
         if standing is None or standing.room(self._ports.clock.now_ms()):
             await let_in(self, account, in_lane, entries, last.created_ms)
@@ -76,12 +77,12 @@ def test_a_request_that_outlives_its_lease(monkeypatch: pytest.MonkeyPatch, mode
 
 @MODES
 def test_a_lane_that_is_written_whatever_stands(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    async def write(self: Lanes, account: str, standing: Lane | None, wanted: Lane) -> Lane:
+    async def write(self: LaneStore, account: str, standing: Lane | None, wanted: Lane) -> Lane:
         new = replace(wanted, version=(standing.version if standing else 0) + 1, boot=self._policy.boot)
         await self._ports.table.write(Put(new.to_item(account)))
         return new
 
-    monkeypatch.setattr(Lanes, "_write", write)
+    monkeypatch.setattr(LaneStore, "write", write)
     assert objections_in_drawn(mode) or objections(mode, "keyed")
 
 

@@ -7,11 +7,11 @@ from waypost.core.lane import (
     Lane,
     entry_from,
     entry_key,
-    lane_key,
     lane_ref,
     line_of,
     place_bound,
 )
+from waypost.core.lane_store import LaneStore
 from waypost.core.lanes import Lanes
 from waypost.core.messages import Messages
 from waypost.core.pending import named
@@ -31,14 +31,15 @@ _PAUSED_MS = 30 * MINUTE
 class LaneErrand:
     """As an errand: lets in who may start, and cancels who never will."""
 
-    def __init__(self, ports: Ports, lanes: Lanes, messages: Messages) -> None:
+    def __init__(self, ports: Ports, store: LaneStore, lanes: Lanes, messages: Messages) -> None:
         self._ports = ports
+        self._store = store
         self._lanes = lanes
         self._messages = messages
 
     async def wake_at(self, account: str, name: str) -> int | None:
         digest = _digest(name)
-        lane = await self._read(account, digest)
+        lane = await self._store.read(account, digest)
         if lane is None:
             return None
         now = self._ports.clock.now_ms()
@@ -51,18 +52,14 @@ class LaneErrand:
 
     async def run(self, account: str, name: str) -> None:
         digest = _digest(name)
-        lane = await self._read(account, digest)
+        lane = await self._store.read(account, digest)
         if lane is None:
             return
         early_ms = lane.is_full_until(self._ports.clock.now_ms()) - self._ports.clock.now_ms()
         if 0 < early_ms <= _WAIT_HERE_MS:
             await self._ports.clock.sleep_ms(early_ms)
         done = await self._cancel_void(account, digest, lane) if lane.void_below else []
-        await self._lanes.visit(account, digest, done)
-
-    async def _read(self, account: str, digest: str) -> Lane | None:
-        item = await self._ports.table.get(lane_key(account, digest))
-        return Lane.from_item(item) if item else None
+        await self._lanes.visit(account, digest, done=done)
 
     async def _cancel_void(self, account: str, digest: str, lane: Lane) -> list[Entrant]:
         """What was in the queue when it was deleted. Returns whose slots are free then."""

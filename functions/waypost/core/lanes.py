@@ -1,4 +1,4 @@
-"""Lanes in the table: arriving in a line, being let in, leaving.
+"""A message's way through its lane: arriving in the line, being let in, leaving.
 
 Whoever arrives puts an entry into the line and then reads the lane; whoever lets in writes the lane and then reads the
 line. So whoever comes second sees the other, and nobody waits while there is room. Bells of a lane are rung for the end
@@ -10,12 +10,10 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from waypost.core.ids import place_of
@@ -25,37 +23,29 @@ from waypost.core.lane import (
     Entry,
     Lane,
     Turn,
-    counter_key,
     entry_from,
     entry_item,
     entry_key,
-    lane_key,
     lane_ref,
     line_of,
     place_bound,
 )
-from waypost.core.message import VERSION, Message, Phase, State, lane_digest, message_key, place_in_line, state_key
-from waypost.core.optimistic import change_item
+from waypost.core.lane_store import LaneStore
+from waypost.core.message import Message, Phase, State, lane_digest, message_key, place_in_line, state_key
 from waypost.core.pending import Pending
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     LONGEST_BELL_MS,
-    MAX,
-    Absent,
     Bell,
     Busy,
-    Change,
     ConditionFailed,
     Delete,
-    Equals,
-    Item,
     Key,
     Ports,
     Present,
     Put,
     Unavailable,
 )
-from waypost.core.reminder import LOOK_AFTER_MS, remind
 from waypost.core.some_at_once import some_at_once
 from waypost.core.terms import InLane, LaneKind, Limits
 from waypost.core.transitions import in_place, is_abandoned
@@ -66,15 +56,6 @@ _TRIES = 8
 _AGAIN_MS = 1_000
 #: So many are put into a line together.
 _AT_ONCE = 25
-#: So far is counted who stands before somebody.
-_COUNTED = 1_000
-
-
-class Standing(Struct, frozen=True):
-    """A lane as readers see it. `lag`: how many of its messages have not ended, those that are being sent included."""
-
-    lane: Lane
-    lag: int
 
 
 class _Why(enum.Enum):
@@ -93,9 +74,10 @@ class _Caller(NamedTuple):
 
 
 class Lanes:
-    def __init__(self, ports: Ports, policy: Policy) -> None:
+    def __init__(self, ports: Ports, policy: Policy, store: LaneStore) -> None:
         self._ports = ports
         self._policy = policy
+        self._store = store
         #: By the ref of a lane that this process is visiting: who has come or gone since then.
         self._since: dict[str, list[_Caller]] = {}
 
@@ -112,7 +94,7 @@ class Lanes:
 
         async def place(lane: str) -> None:
             numbers = due[lane]
-            last = await self._take_places(messages[0].account, lane, len(numbers))
+            last = await self._store.take_places(messages[0].account, lane, len(numbers))
             for at, number in enumerate(numbers, last - len(numbers) + 1):
                 placed[number] = replace(messages[number], lane_place=at)
 
@@ -123,14 +105,14 @@ class Lanes:
         """For a message that is due and stands in no place: it takes one, which its state keeps. False: its queue was
         deleted after it was accepted."""
         account, lane = message.account, message.lane
-        standing_lane = await self._read(account, lane)
+        standing_lane = await self._store.read(account, lane)
         if standing_lane and message.created_ms <= standing_lane.void_ms:
             return False
-        place = await self._take_places(account, lane, 1)
+        place = await self._store.take_places(account, lane, 1)
         try:
             await self._ports.table.write(in_place(message, state, place))
         except ConditionFailed as refused:
-            await self._forget_place(account, lane)
+            await self._store.give_up_place(account, lane)
             standing = State.from_item(refused.item)
             place = place_in_line(message, standing)
             if standing.phase is not Phase.RETRY or not place:
@@ -151,7 +133,7 @@ class Lanes:
         # The first one first: of many that are written together, any may be seen before the others.
         for first, last in ((0, 1), *((at, at + _AT_ONCE) for at in range(1, len(entries), _AT_ONCE))):
             puts = [Put(entry_item(account, lane, one)) for one in entries[first:last]]
-            await self._persist(partial(self._ports.table.write_many, puts))
+            await self._store.persist(partial(self._ports.table.write_many, puts))
         try:
             is_new = not (again or state.retried or state.crashes)
             await self._let_in(account, in_lane, entries, messages[-1].created_ms if is_new else 0)
@@ -163,7 +145,7 @@ class Lanes:
         if message.terms.lane is None:
             return
         with contextlib.suppress(Busy, Unavailable):  # it brings them once more when it is due
-            standing = await self._read(message.account, message.lane)
+            standing = await self._store.read(message.account, message.lane)
             changed = await self._as_asked(message.account, message.terms.lane, message.created_ms, 0, standing)
             if changed and changed != standing and changed.room(self._ports.clock.now_ms()):
                 await self._visit_once(message.account, message.lane, _Caller((message.id, 0), _Why.COMES))
@@ -175,11 +157,11 @@ class Lanes:
         asked = _asked_of(in_lane, accepted_ms, place)
         if standing and asked(standing, 0) == standing:
             return standing
-        return await self._change(account, in_lane.kind, in_lane.name, asked, _limits_of(in_lane))
+        return await self._store.change(account, in_lane.kind, in_lane.name, asked, _limits_of(in_lane))
 
     async def _let_in(self, account: str, in_lane: InLane, entries: Sequence[Entry], accepted_ms: int) -> None:
         lane, place = lane_digest(in_lane.kind, in_lane.name), entries[-1].place
-        standing = await self._as_asked(account, in_lane, accepted_ms, place, await self._read(account, lane))
+        standing = await self._as_asked(account, in_lane, accepted_ms, place, await self._store.read(account, lane))
         if standing is None:
             return
         now = self._ports.clock.now_ms()
@@ -199,18 +181,7 @@ class Lanes:
     async def forget_place(self, message: Message) -> None:
         """For one that is not stored after all."""
         if message.lane_place:
-            await self._forget_place(message.account, message.lane)
-
-    async def _take_places(self, account: str, lane: str, count: int) -> int:
-        """Returns the last of them."""
-        item = await self._ports.table.write(
-            Change(counter_key(account, lane), set={"v": VERSION}, add={"given": count})
-        )
-        return int(item["given"]) if item else 0
-
-    async def _forget_place(self, account: str, lane: str) -> None:
-        """Nobody will ever stand there."""
-        await self._ports.table.write(Change(counter_key(account, lane), set={"v": VERSION}, add={"left": 1}))
+            await self._store.give_up_place(message.account, message.lane)
 
     # Being let in -----------------------------------------------------------------------------------------------------
 
@@ -218,7 +189,7 @@ class Lanes:
         """Whether a message that has been claimed in this place may start now, and the start of the window that it
         counts in."""
         account, lane, entrant = message.account, message.lane, (message.id, place)
-        standing = await self._read(account, lane)
+        standing = await self._store.read(account, lane)
         if standing is None:
             return Turn.IN_LINE, 0
         turn = standing.turn(*entrant, self._ports.clock.now_ms())
@@ -253,10 +224,10 @@ class Lanes:
             if renewed is None:
                 return turn, standing
             try:
-                return Turn.NOW, await self._write(account, standing, renewed)
+                return Turn.NOW, await self._store.write(account, standing, renewed)
             except ConditionFailed as refused:
                 standing = Lane.from_item(refused.item or {})
-                await self._step_aside()
+                await self._store.step_aside()
         return Turn.LATE, standing
 
     async def wait(self, message: Message, state: State, turn: Turn) -> None:
@@ -299,7 +270,7 @@ class Lanes:
             entry = entry_key(message.account, message.lane, (message.id, place))
             try:
                 await self._ports.table.write(Delete(entry, when=Present("timeout")))
-                await self._forget_place(message.account, message.lane)
+                await self._store.give_up_place(message.account, message.lane)
             except (ConditionFailed, Busy, Unavailable):
                 # It may hold a slot, which whoever hears of it gives back.
                 await self._ports.doorbell.ring([Bell(message.ref, 0, message.terms.timeout_ms)])
@@ -324,7 +295,7 @@ class Lanes:
 
     async def _visit_safely(self, account: str, lane: str, callers: Sequence[_Caller]) -> None:
         try:
-            await self._persist(lambda: self._visit(account, lane, callers))
+            await self._store.persist(lambda: self._visit(account, lane, callers))
         except (Busy, Unavailable):
             await self._ring_again(account, lane)
             if any(one.why is not _Why.COMES for one in callers):
@@ -334,12 +305,20 @@ class Lanes:
     async def _ring_again(self, account: str, lane: str) -> None:
         await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
 
-    async def visit(self, account: str, lane: str, done: Collection[Entrant] = ()) -> None:
+    async def visit(self, account: str, lane: str, *, done: Collection[Entrant] = ()) -> None:
         """Takes the slots of those who have left, and lets in whoever may start.
 
         Raises Busy or Unavailable; what was done then is not known.
         """
         await self._visit(account, lane, [_Caller(one, _Why.LEAVES) for one in done])
+
+    async def go_on(self, account: str, changed: Lane) -> None:
+        """After an operator has changed a lane: asks after all of its slots, and lets in whoever may start."""
+        lane = lane_digest(changed.kind, changed.name)
+        try:
+            await self._visit(account, lane, as_read=changed, ask_all=True)
+        except (Busy, Unavailable):
+            await self._ring_again(account, lane)
 
     async def _visit(
         self,
@@ -354,7 +333,7 @@ class Lanes:
 
         Raises Busy or Unavailable; what was done then is not known.
         """
-        standing = as_read or await self._read(account, lane)
+        standing = as_read or await self._store.read(account, lane)
         tries = 0
         while standing:
             now = self._ports.clock.now_ms()
@@ -367,17 +346,18 @@ class Lanes:
             if wake_ms:
                 planned = replace(planned, wake_ms=wake_ms)
             if wanted and not front and not planned.held:
-                planned = replace(planned, left=await self._all_left(account, lane))
+                given, left = await self._store.places(account, lane)
+                planned = replace(planned, left=given - left)
             if planned == standing:
                 return
             try:
-                standing = await self._write(account, standing, planned)
+                standing = await self._store.write(account, standing, planned)
             except ConditionFailed as refused:
                 tries += 1
                 if tries == _TRIES:
                     raise Busy("too many others let messages into the same lane just now") from None
                 standing = Lane.from_item(refused.item) if refused.item else None
-                await self._step_aside()
+                await self._store.step_aside()
                 continue
             await self._tell(account, lane, admitted, wake_ms and max(0, wake_ms - now))
             callers, ask_all = (), False
@@ -414,7 +394,7 @@ class Lanes:
             await self._ports.doorbell.ring(bells)
         if admitted:
             with contextlib.suppress(Busy, Unavailable):  # the next who reads the line takes them out
-                await self._persist(lambda: self._take_out(account, lane, admitted))
+                await self._store.persist(lambda: self._take_out(account, lane, admitted))
 
     async def _take_out(self, account: str, lane: str, entries: Sequence[Entry]) -> None:
         await self._ports.table.write_many([Delete(entry_key(account, lane, one.entrant)) for one in entries])
@@ -465,178 +445,6 @@ class Lanes:
                     return False
         return True
 
-    # Operating --------------------------------------------------------------------------------------------------------
-
-    async def read(self, account: str, kind: LaneKind, name: str) -> Standing | None:
-        """None: it was never used, or is a queue that was deleted."""
-        lane = lane_digest(kind, name)
-        standing = await self._read(account, lane)
-        if standing is None or standing.gone:
-            return None
-        return Standing(standing, max(0, await self._all_left(account, lane) - standing.left))
-
-    async def all(self, account: str, kind: LaneKind, part: str = "") -> Sequence[Standing]:
-        """Those whose names have this part, in order."""
-        names: list[str] = []
-        after: str | None = None
-        while True:
-            first = f"{kind.value}#"
-            page = await self._ports.table.query(_registry(account), first=first, last=first + MAX, after=after)
-            names += [name for item in page.items if part in (name := item["sk"].partition("#")[2])]
-            after = page.next
-            if after is None:
-                break
-        found = await some_at_once(lambda name: self.read(account, kind, name), names)
-        return [one for one in found if one]
-
-    async def change(
-        self,
-        account: str,
-        kind: LaneKind,
-        name: str,
-        how: Callable[[Lane, int], Lane],
-        *,
-        make: Limits | None = None,
-    ) -> Lane | None:
-        """One write; then whoever may start is let in. `how` is pure, and given the lane and the time; it may be asked
-        again. None: there is no such lane, and none was to be made with the limits `make`."""
-
-        def changed(lane: Lane, now: int) -> Lane:
-            if lane.gone:
-                if make is None:
-                    return lane
-                lane = lane.made_again(make, now)
-            return how(lane, now)
-
-        digest = lane_digest(kind, name)
-        # Whoever makes something due writes its reminder first.
-        at_ms = self._ports.clock.now_ms() + LOOK_AFTER_MS
-        await remind(self._ports, lane_ref(account, digest), at_ms, self._policy.shards)
-        lane = await self._change(account, kind, name, changed, make)
-        if lane is None or lane.gone:
-            return None
-        try:
-            await self._visit(account, digest, as_read=lane, ask_all=True)
-        except (Busy, Unavailable):
-            await self._ring_again(account, digest)
-        return lane
-
-    async def delete_queue(self, account: str, name: str) -> None:
-        """One write: from then on, whatever is in it is not sent. It is cancelled by who hears the bell."""
-        lane = lane_digest(LaneKind.QUEUE, name)
-        item = await self._ports.table.get(counter_key(account, lane))
-        given = item.get("given", 0) if item else 0
-        left = given - (item.get("left", 0) if item else 0)
-
-        def deleted(lane: Lane, now: int) -> Lane:
-            void = max(given, lane.void_below)
-            return replace(lane, gone=True, void_below=void, void_ms=now, paused_ms=0, left=left)
-
-        if await self._change(account, LaneKind.QUEUE, name, deleted, None):
-            await self._ports.doorbell.ring([Bell(lane_ref(account, lane), 0)])
-
-    async def why_waiting(self, message: Message, state: State) -> str | None:
-        """One sentence; None: it does not wait."""
-        now = self._ports.clock.now_ms()
-        if state.phase not in (Phase.CREATED, Phase.RETRY) or state.stop:
-            return None
-        due_ms = state.due_ms if state.phase is Phase.RETRY else message.due_ms
-        if due_ms > now:
-            return f"retry {state.retried} at {_shown(due_ms)}" if state.retried else f"delayed until {_shown(due_ms)}"
-        place = place_in_line(message, state)
-        if message.terms.lane is None or not place:
-            return None
-        lane = message.lane
-        standing = await self._read(message.account, lane)
-        if standing is None:
-            return None
-        named = standing.shown
-        if standing.paused_ms:
-            return f"{named} is paused since {_shown(standing.paused_ms)}"
-        if standing.holds((message.id, place)):
-            return None
-        before = await self._count_before(message.account, lane, standing, place)
-        opens_ms = standing.is_full_until(now)
-        if opens_ms and before < standing.limits.rate:
-            return f"the rate window of {named} opens at {_shown(opens_ms)}"
-        before += len(standing.held)
-        return f"behind {before if before < _COUNTED else f'{_COUNTED:,} or more'} in {named}"
-
-    async def _count_before(self, account: str, lane: str, standing: Lane, place: int) -> int:
-        page = await self._ports.table.query(
-            line_of(account, lane),
-            first=place_bound(standing.void_below + 1),
-            last=place_bound(place),
-            limit=_COUNTED,
-        )
-        return len(page.items)
-
-    # Reading and writing ----------------------------------------------------------------------------------------------
-
-    async def _read(self, account: str, lane: str) -> Lane | None:
-        item = await self._ports.table.get(lane_key(account, lane))
-        return Lane.from_item(item) if item else None
-
-    async def _change(
-        self, account: str, kind: LaneKind, name: str, how: Callable[[Lane, int], Lane], made: Limits | None
-    ) -> Lane | None:
-        """Returns the lane as it stands then. None: there is none, and none was to be made."""
-        lane = lane_digest(kind, name)
-        found: Lane | None = None
-
-        async def change(item: Item | None) -> None:
-            nonlocal found
-            now = self._ports.clock.now_ms()
-            standing = Lane.from_item(item) if item else None
-            new = Lane(kind, name, created_ms=now, updated_ms=now, limits=made) if made else None
-            found = standing or new
-            if found is None:
-                return
-            if standing is None:
-                # Before it is there: no lane is missing from the list.
-                entry = {"pk": _registry(account), "sk": f"{kind.value}#{name}", "v": VERSION}
-                await self._ports.table.write(Put(entry))
-            wanted = how(found, now)
-            if wanted != standing:
-                found = await self._write(account, standing, replace(wanted, updated_ms=now))
-
-        await change_item(self._ports, lane_key(account, lane), change, f"the {kind.value} {name}")
-        return found
-
-    async def _write(self, account: str, standing: Lane | None, wanted: Lane) -> Lane:
-        """Returns it as it was written. Raises ConditionFailed where somebody else was quicker, and Busy or
-        Unavailable."""
-        new = replace(wanted, version=(standing.version if standing else 0) + 1, boot=self._policy.boot)
-        when = Equals("ver", standing.version) if standing else Absent("ver")
-        item = new.to_item(account)
-        try:
-            await self._persist(lambda: self._ports.table.write(Put(item, when=when)))
-        except ConditionFailed as refused:
-            # It may have been an earlier try of ours, whose answer was lost.
-            if refused.item is None or Lane.from_item(refused.item) != new:
-                raise
-        return new
-
-    async def _persist(self, write: Callable[[], Awaitable[object]]) -> None:
-        for tried in range(_TRIES):
-            try:
-                await write()
-            except (Busy, Unavailable):
-                if tried == _TRIES - 1:
-                    raise
-                await self._step_aside()
-            else:
-                return
-
-    async def _step_aside(self) -> None:
-        """For others who change the same lane."""
-        await self._ports.clock.sleep_ms(self._ports.random(1)[0] // 8)
-
-    async def _all_left(self, account: str, lane: str) -> int:
-        """How many places were given out, and not left without a change of the lane."""
-        item = await self._ports.table.get(counter_key(account, lane))
-        return item.get("given", 0) - item.get("left", 0) if item else 0
-
 
 def _noted(lane: Lane, callers: Sequence[_Caller]) -> Lane:
     of = {why: [one.who for one in callers if one.why is why] for why in _Why}
@@ -670,11 +478,3 @@ def _asked_of(in_lane: InLane, accepted_ms: int, place: int) -> Callable[[Lane, 
         return lane.asked_for(limits, accepted_ms) if limits and accepted_ms else lane
 
     return how
-
-
-def _registry(account: str) -> str:
-    return f"{account}#lanes"
-
-
-def _shown(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
