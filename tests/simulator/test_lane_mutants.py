@@ -15,7 +15,7 @@ from simulator.lanes import Lanes as History
 from waypost.core import deliver
 from waypost.core.lane import Entry, Lane, Turn, entry_item
 from waypost.core.lane_store import LaneStore
-from waypost.core.lanes import NEVER_BEGUN, Lanes
+from waypost.core.lanes import NEVER_BEGUN, Admission, Lanes
 from waypost.core.message import Message, State, place_in_line
 from waypost.core.ports import Present, Put
 
@@ -88,8 +88,8 @@ def test_a_lane_that_is_written_whatever_stands(monkeypatch: pytest.MonkeyPatch,
 
 @MODES
 def test_a_claim_that_does_not_ask_whose_turn_it_is(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    async def at_once(self: Lanes, message: Message, place: int) -> tuple[Turn, int]:
-        return Turn.NOW, 0
+    async def at_once(self: Lanes, message: Message, place: int) -> Admission:
+        return Admission(Turn.NOW)
 
     monkeypatch.setattr(Lanes, "turn", at_once)
     assert objections(mode, "paused", "queued_for_later")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from waypost.core.dead_letters import capped_headers, cut, dead_letter, letter_i
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
 from waypost.core.lane import Turn
-from waypost.core.lanes import Lanes
+from waypost.core.lanes import Admission, Lanes
 from waypost.core.llm import KeyMissing, Llm
 from waypost.core.log import Log
 from waypost.core.message import (
@@ -146,16 +147,18 @@ class Deliverer:
             if await self._ordered_off(attempt):
                 return None
             prepared = await self._prepared(attempt)
-            if message.lane:
-                # Last of all: nothing is to come between this and the request.
-                admitted = await self._admitted(attempt)
-                if admitted is None:
-                    return None
-                attempt = admitted
-            started_ms = self._ports.clock.now_ms()
-            self._log.active(message, started_ms)
-            outcome = prepared if isinstance(prepared, NoAnswer) else await self._send(attempt, prepared)
-            return await self._settle(attempt, outcome, started_ms) if outcome else None
+            if not message.lane:
+                return await self._make(attempt, prepared)
+            # Last of all: nothing is to come between this and the request.
+            admission = await self._admitted(attempt)
+            if admission is None:
+                return None
+            admitted = Attempt(message, replace(attempt.state, window_ms=admission.window_ms))
+            if not admission.heard_of:
+                return await self._make(admitted, prepared)
+            place = place_in_line(message, attempt.state)
+            ended, _ = await asyncio.gather(self._make(admitted, prepared), self._lanes.begin(message, place))
+            return ended
         finally:
             del self._under_way[attempt.state.token]
 
@@ -268,16 +271,16 @@ class Deliverer:
         self._log.cancel_requested(message, now)
         return True
 
-    async def _admitted(self, attempt: Attempt) -> Attempt | None:
-        """The attempt with the window that it counts in. None: its lane does not let it start now."""
+    async def _admitted(self, attempt: Attempt) -> Admission | None:
+        """None: its lane does not let it start now."""
         message, state = attempt.message, attempt.state
         place = place_in_line(message, state)
         try:
-            turn, window_ms = await self._lanes.turn(message, place)
-            if turn is Turn.NOW:
-                return Attempt(message, replace(state, window_ms=window_ms))
+            admission = await self._lanes.turn(message, place)
+            if admission.turn is Turn.NOW:
+                return admission
             now = self._ports.clock.now_ms()
-            if turn is Turn.NEVER:
+            if admission.turn is Turn.NEVER:
                 held = AllOf((UNDER_WAY, Equals("token", state.token)))
                 with contextlib.suppress(ConditionFailed):
                     await self._end_cancelled(message, state, now, held)
@@ -286,7 +289,7 @@ class Deliverer:
             await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
             raise
         await self._put_back(attempt, now)
-        await self._lanes.wait(message, state, turn)
+        await self._lanes.wait(message, state, admission.turn)
         return None
 
     def _lease(self, message: Message, now: int, when: Condition, crashes: int = 0) -> Change:
@@ -319,6 +322,13 @@ class Deliverer:
         except (Busy, Unavailable):
             await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
             raise
+
+    async def _make(self, attempt: Attempt, prepared: Outgoing | NoAnswer) -> State | None:
+        """The attempt itself. Returns what it came to, None as `deliver` does."""
+        started_ms = self._ports.clock.now_ms()
+        self._log.active(attempt.message, started_ms)
+        outcome = prepared if isinstance(prepared, NoAnswer) else await self._send(attempt, prepared)
+        return await self._settle(attempt, outcome, started_ms) if outcome else None
 
     async def _send(self, attempt: Attempt, request: Outgoing) -> Answer | NoAnswer | None:
         """None: held up for so long that the lease leaves no time for it."""

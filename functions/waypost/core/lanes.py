@@ -7,6 +7,7 @@ of a full window, and where somebody gives up.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 from collections import defaultdict
@@ -73,13 +74,32 @@ class _Caller(NamedTuple):
     why: _Why
 
 
+class Admission(NamedTuple):
+    """What a message is told that asks whether it may start."""
+
+    turn: Turn
+    #: The start of the window that it counts in.
+    window_ms: int = 0
+    #: Whether its lane waits to hear that it has begun.
+    heard_of: bool = False
+
+
+class _Gathering:
+    """Callers of one lane: whoever visits it next does so for all of them."""
+
+    def __init__(self) -> None:
+        self.callers: list[_Caller] = []
+        self.visit = asyncio.Lock()
+        self.present = 0
+
+
 class Lanes:
     def __init__(self, ports: Ports, policy: Policy, store: LaneStore) -> None:
         self._ports = ports
         self._policy = policy
         self._store = store
-        #: By the ref of a lane that this process is visiting: who has come or gone since then.
-        self._since: dict[str, list[_Caller]] = {}
+        #: By the refs of lanes that this process is visiting.
+        self._gatherings: dict[str, _Gathering] = {}
 
     # Arriving ---------------------------------------------------------------------------------------------------------
 
@@ -185,24 +205,26 @@ class Lanes:
 
     # Being let in -----------------------------------------------------------------------------------------------------
 
-    async def turn(self, message: Message, place: int) -> tuple[Turn, int]:
-        """Whether a message that has been claimed in this place may start now, and the start of the window that it
-        counts in."""
+    async def turn(self, message: Message, place: int) -> Admission:
+        """Whether a message that has been claimed in this place may start now: before anything else is awaited."""
         account, lane, entrant = message.account, message.lane, (message.id, place)
         standing = await self._store.read(account, lane)
         if standing is None:
-            return Turn.IN_LINE, 0
+            return Admission(Turn.IN_LINE)
         turn = standing.turn(*entrant, self._ports.clock.now_ms())
         if turn is Turn.LATE:
             turn, standing = await self._renew(account, standing, entrant)
         if turn is Turn.NOW and standing.is_crowded and await self._enough_are_at_work(account, standing, message.id):
             turn = Turn.CROWDED
         if turn is not Turn.NOW:
-            return turn, 0
+            return Admission(turn)
         window_ms = standing.held[message.id].window_ms
-        if not (standing.holds_to_the_end or (standing.limits_parallelism and not window_ms)):
-            await self._visit_once(account, lane, _Caller(entrant, _Why.BEGINS))
-        return turn, window_ms
+        only_ends = standing.holds_to_the_end or (standing.limits_parallelism and not window_ms)
+        return Admission(turn, window_ms, heard_of=not only_ends)
+
+    async def begin(self, message: Message, place: int) -> None:
+        """While the request is out: between the turn and the request, a pause might come unseen."""
+        await self._visit_once(message.account, message.lane, _Caller((message.id, place), _Why.BEGINS))
 
     async def _enough_are_at_work(self, account: str, standing: Lane, message_id: str) -> bool:
         """Asked after one's own claim: of two who are claimed at once, one sees the other."""
@@ -278,20 +300,21 @@ class Lanes:
             await self._ports.doorbell.ring([Bell(message.holds_up, 0)])
 
     async def _visit_once(self, account: str, lane: str, caller: _Caller) -> None:
-        """While this process is visiting the lane that is left to the same visitor: each write serves all who came or
-        went during the one before."""
+        """One visit at a time in this process: each serves all who came during the one before."""
         ref = lane_ref(account, lane)
-        if ref in self._since:
-            self._since[ref].append(caller)
-            return
-        since = self._since[ref] = [caller]
+        gathering = self._gatherings.setdefault(ref, _Gathering())
+        gathering.callers.append(caller)
+        gathering.present += 1
         try:
-            while since:
-                callers = tuple(since)
-                since.clear()
-                await self._visit_safely(account, lane, callers)
+            async with gathering.visit:
+                callers = tuple(gathering.callers)
+                gathering.callers.clear()
+                if callers:
+                    await self._visit_safely(account, lane, callers)
         finally:
-            del self._since[ref]
+            gathering.present -= 1
+            if not gathering.present:
+                del self._gatherings[ref]
 
     async def _visit_safely(self, account: str, lane: str, callers: Sequence[_Caller]) -> None:
         try:
