@@ -109,6 +109,7 @@ class Function:
             shards=_SHARDS,
             compress_from=_COMPRESS_FROM,
             fresh=0,
+            starts_apart_ms=0,
             max_batch=min(policy.max_batch, limits.BODY_ON_AWS),
         )
         guard = Guard(read_networks(environment), never=_runtime_api(environment))

@@ -410,7 +410,8 @@ class Lanes:
         return found[:count]
 
     async def _tell(self, account: str, lane: str, admitted: Sequence[Entry], wake_in_ms: int) -> None:
-        bells = [Bell(f"{account}#{one.message_id}", 0, one.timeout_ms) for one in admitted]
+        apart_ms = self._policy.starts_apart_ms
+        bells = [Bell(f"{account}#{one.message_id}", at * apart_ms, one.timeout_ms) for at, one in enumerate(admitted)]
         if wake_in_ms and wake_in_ms <= LONGEST_BELL_MS:
             bells.append(Bell(lane_ref(account, lane), wake_in_ms))
         if bells:

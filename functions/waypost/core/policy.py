@@ -49,6 +49,9 @@ class Policy:
     boot: str = ""
     #: So many messages just stored are kept at hand for this process's own worker; 0 where others deliver.
     fresh: int = 1_024
+    #: Those who are let in together begin so long after each other, and leave others time in between; 0 where bells
+    #: count whole seconds.
+    starts_apart_ms: int = 4
     #: The most bells one tick rings.
     rings_per_tick: int = 10_000
 
