@@ -114,7 +114,8 @@ class Acceptor:
         if message.lane_place:
             await self._lanes.line_up([message])
         else:
-            await self._lanes.bring_limits(message)
+            if message.lane:
+                await self._lanes.bring_limits(message)
             await self._ring([message])
 
     async def _ring_all(self, messages: Sequence[Message]) -> Mapping[str, NotStored]:

@@ -41,7 +41,6 @@ from waypost.core.ports import (
     Change,
     Condition,
     ConditionFailed,
-    Equals,
     NoAnswer,
     Outgoing,
     Ports,
@@ -56,7 +55,6 @@ from waypost.core.signing import SigningKeys, sign
 from waypost.core.terms import LaneKind, hidden
 from waypost.core.transitions import (
     NOT_STOPPED,
-    UNDER_WAY,
     WAITING,
     claim_condition,
     claim_in_place,
@@ -66,6 +64,7 @@ from waypost.core.transitions import (
     needs_reminder,
     retry_later,
     settle_condition,
+    under_way,
 )
 
 #: The request is over this long before the lease ends.
@@ -153,12 +152,11 @@ class Deliverer:
             admission = await self._admitted(attempt)
             if admission is None:
                 return None
-            admitted = Attempt(message, replace(attempt.state, window_ms=admission.window_ms))
+            making = self._make(Attempt(message, replace(attempt.state, window_ms=admission.window_ms)), prepared)
             if not admission.heard_of:
-                return await self._make(admitted, prepared)
-            place = place_in_line(message, attempt.state)
-            ended, _ = await asyncio.gather(self._make(admitted, prepared), self._lanes.begin(message, place))
-            return ended
+                return await making
+            end, _ = await asyncio.gather(making, self._lanes.begin(message, place_in_line(message, attempt.state)))
+            return end
         finally:
             del self._under_way[attempt.state.token]
 
@@ -212,7 +210,7 @@ class Deliverer:
         """The worker before us did not return: a crash, which costs no retry of the user's."""
         crashed = replace(state, crashes=state.crashes + 1)
         place = place_in_line(message, state)
-        held = AllOf((Equals("token", state.token), UNDER_WAY))
+        held = under_way(state)
         try:
             if state.stop or await self._orders.cover(message):
                 await self._end_cancelled(message, crashed, now, held)
@@ -261,8 +259,7 @@ class Deliverer:
             if not await self._orders.cover(message):
                 return False
             now = self._ports.clock.now_ms()
-            held = AllOf((UNDER_WAY, Equals("token", state.token)))
-            await self._end_cancelled(message, state, now, held)
+            await self._end_cancelled(message, state, now, under_way(state))
         except (Busy, Unavailable):
             await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
             raise
@@ -281,9 +278,8 @@ class Deliverer:
                 return admission
             now = self._ports.clock.now_ms()
             if admission.turn is Turn.NEVER:
-                held = AllOf((UNDER_WAY, Equals("token", state.token)))
                 with contextlib.suppress(ConditionFailed):
-                    await self._end_cancelled(message, state, now, held)
+                    await self._end_cancelled(message, state, now, under_way(state))
                 return None
         except (Busy, Unavailable):
             await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
@@ -348,7 +344,7 @@ class Deliverer:
             await self._write_retry(message, waiting, settle_condition(state))
         except ConditionFailed:
             # Cancelled meanwhile; or taken over, which leaves it to who did.
-            cancelled = AllOf((UNDER_WAY, Equals("token", state.token), Present("stop")))
+            cancelled = AllOf((*under_way(state).conditions, Present("stop")))
             with contextlib.suppress(ConditionFailed):
                 await self._end_cancelled(message, state, self._ports.clock.now_ms(), cancelled)
 

@@ -206,7 +206,7 @@ class Lanes:
     # Being let in -----------------------------------------------------------------------------------------------------
 
     async def turn(self, message: Message, place: int) -> Admission:
-        """Whether a message that has been claimed in this place may start now: before anything else is awaited."""
+        """Whether a message that has been claimed in this place may start now, before it awaits anything else."""
         account, lane, entrant = message.account, message.lane, (message.id, place)
         standing = await self._store.read(account, lane)
         if standing is None:

@@ -12,7 +12,7 @@ from waypost.core.message import Message, Phase, State, message_key, state_key
 from waypost.core.policy import Policy
 from waypost.core.ports import Absent, AllOf, AnyOf, Bell, Change, Condition, ConditionFailed, Equals, Ports
 from waypost.core.reminder import LOOK_AFTER_MS, remind
-from waypost.core.transitions import due_at_once, ended
+from waypost.core.transitions import due_at_once, ended, under_way
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +89,7 @@ class Messages:
 
     def _cancellation(self, message: Message, state: State, now: int) -> Change:
         if state.phase is Phase.ACTIVE:
-            under_way = AllOf((Equals("state", Phase.ACTIVE.value), Equals("token", state.token)))
-            return Change(message.state_key, set={"stop": now}, when=under_way)
+            return Change(message.state_key, set={"stop": now}, when=under_way(state))
         # As it was read, or an attempt that came in between would be forgotten.
         waiting: Condition = Absent("state")
         if state.phase is Phase.RETRY:

@@ -11,7 +11,6 @@ from waypost.core.reminder import Looked
 _NEVER_ATTEMPTED = Absent("state")
 _RETRYING = Equals("state", Phase.RETRY.value)
 _ACTIVE = Phase.ACTIVE.value
-UNDER_WAY = Equals("state", _ACTIVE)
 NOT_STOPPED = Absent("stop")
 _OUT_OF_LINE = Present("out")
 #: For its first attempt or for another.
@@ -29,10 +28,15 @@ def claim_in_place(message: Message, now_ms: int) -> Condition:
     return AllOf((claim_condition(now_ms), stands if message.lane_place else AllOf((stands, Present("lp")))))
 
 
+def under_way(state: State) -> AllOf:
+    """Just this attempt is, whether it was cancelled or not."""
+    return AllOf((Equals("state", _ACTIVE), Equals("token", state.token)))
+
+
 def settle_condition(state: State) -> Condition:
     """Never on time: a zombie can't overwrite its successor, whatever the clocks say."""
-    mine = Equals("token", state.token)
-    return AllOf((UNDER_WAY, mine)) if state.stop else AllOf((UNDER_WAY, mine, NOT_STOPPED))
+    held = under_way(state)
+    return held if state.stop else AllOf((*held.conditions, NOT_STOPPED))
 
 
 def is_abandoned(state: State, now_ms: int, boot: str) -> bool:
