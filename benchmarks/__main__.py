@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import logs as pages
 from benchmarks.coldstart import coldstart
 from benchmarks.fill import OLDEST, fill
-from benchmarks.lanes import drained_a_second, quiet_p99_ms, ratios
+from benchmarks.lanes import drains, quiet_p99_ms, ratios
 from benchmarks.load import ROOT, free_port, measure, process, wait_for
 
 
@@ -80,13 +80,10 @@ def lanes(pairs: int = 5, busy: int = 100_000, waiting: int = 1_000_000) -> None
             p99s.append((quiet_p99_ms(Path(alone), 0), quiet_p99_ms(Path(beside), busy)))
             print(f"p99 alone {p99s[-1][0]:.1f} ms, beside {busy:,} {p99s[-1][1]:.1f} ms", flush=True)
     print(f"quiet key, beside over alone: {ratios(p99s)}", flush=True)
-    speeds = []
-    with tempfile.TemporaryDirectory() as many:
-        for number in range(pairs):
-            with tempfile.TemporaryDirectory() as few:
-                low = drained_a_second(Path(few), 100)
-            speeds.append((low, drained_a_second(Path(many), 0 if number else waiting)))
-            print(f"drains with 100 waiting {low:.0f}/s, with {waiting:,} {speeds[-1][1]:.0f}/s", flush=True)
+    with tempfile.TemporaryDirectory() as few, tempfile.TemporaryDirectory() as many:
+        speeds = drains(Path(few), Path(many), waiting, pairs)
+    for low, high in speeds:
+        print(f"drains with 100 waiting {low:.0f}/s, with {waiting:,} {high:.0f}/s")
     print(f"drain, many over few: {ratios(speeds)}")
 
 

@@ -50,7 +50,7 @@ def quiet_p99_ms(data: Path, busy: int, *, seconds: int = 20, rate: int = 20) ->
 
 async def _quiet(data: Path, busy: int, seconds: int, rate: int) -> float:
     waits_s: list[float] = []
-    async with _Served(data, waits_s, []) as served:
+    async with _Served(data, waits_s) as served:
         await served.fill(busy, {"Upstash-Flow-Control-Key": "busy", "Upstash-Flow-Control-Value": "rate=50,period=1s"})
         await asyncio.sleep(2)
         headers = {"Upstash-Flow-Control-Key": "quiet", "Upstash-Flow-Control-Value": "parallelism=10"}
@@ -62,28 +62,26 @@ async def _quiet(data: Path, busy: int, seconds: int, rate: int) -> float:
     return statistics.quantiles(waits_s, n=100)[98] * 1000
 
 
-def drained_a_second(data: Path, waiting: int, drained: int = 2_000) -> float:
-    """How many messages a second come through a queue of parallelism 10, with so many waiting in it."""
-    return asyncio.run(_drain(data, waiting, drained))
+def drains(few: Path, many: Path, waiting: int, pairs: int, drained: int = 2_000) -> list[tuple[float, float]]:
+    """How many messages a second come through a queue of parallelism 10, with 100 waiting in it and with so many, each
+    on its own server, by turns."""
+    return asyncio.run(_drains(few, many, waiting, pairs, drained))
 
 
-async def _drain(data: Path, waiting: int, drained: int) -> float:
-    arrivals: list[float] = []
-    async with _Served(data, [], arrivals) as served:
-        await served.call("POST", "/v2/queues", json.dumps({"queueName": "q", "parallelism": 10, "paused": True}))
-        await served.fill(waiting + drained, {}, queue="q")
-        await served.call("POST", "/v2/queues/q/resume")
-        while len(arrivals) < drained:
-            await asyncio.sleep(0.01)
-        return drained / (arrivals[drained - 1] - arrivals[0])
+async def _drains(few: Path, many: Path, waiting: int, pairs: int, drained: int) -> list[tuple[float, float]]:
+    async with _Served(few, []) as with_few, _Served(many, []) as with_many:
+        await with_few.hold(100)
+        await with_many.hold(waiting)
+        return [(await with_few.drain(drained), await with_many.drain(drained)) for _ in range(pairs)]
 
 
 class _Served:
     """A server on a data folder, and an endpoint."""
 
-    def __init__(self, data: Path, waits_s: list[float], arrivals: list[float]) -> None:
+    def __init__(self, data: Path, waits_s: list[float]) -> None:
         self._port, self._sink_port = free_port(), free_port()
-        self._waits_s, self._arrivals = waits_s, arrivals
+        self._waits_s = waits_s
+        self._arrivals: list[float] = []
         command = (sys.executable, "-m", "waypost.local")
         self._server = process(*command, WAYPOST_DATA=str(data), WAYPOST_PORT=str(self._port))
 
@@ -99,6 +97,23 @@ class _Served:
     async def __aexit__(self, *what: object) -> None:
         self._sink.close()
         await asyncio.to_thread(self._server.__exit__, None, None, None)
+
+    async def hold(self, count: int) -> None:
+        """Makes a queue, which is paused, and puts so many into it."""
+        await self.call("POST", "/v2/queues", json.dumps({"queueName": "q", "parallelism": 10, "paused": True}))
+        await self.fill(count, {}, queue="q")
+
+    async def drain(self, count: int) -> float:
+        """Puts so many more into it, and lets as many out. Returns how many come a second."""
+        await self.fill(count, {}, queue="q")
+        self._arrivals.clear()
+        await self.call("POST", "/v2/queues/q/resume")
+        while len(self._arrivals) < count:
+            await asyncio.sleep(0.01)
+        await self.call("POST", "/v2/queues/q/pause")
+        speed = count / (self._arrivals[count - 1] - self._arrivals[0])
+        await asyncio.sleep(1)  # for those that are out
+        return speed
 
     async def publish(self, headers: dict[str, str], body: str) -> None:
         await self.call("POST", f"/v2/publish/http://127.0.0.1:{self._sink_port}/in", body, headers)

@@ -27,6 +27,7 @@ def test_a_message_is_accepted_delivered_and_read(tmp_path: Path) -> None:
             "createdAt": NOW_MS,
             "header": {"Content-Type": ["text/plain"], "My-Header": ["x y"]},
             "callerIP": "192.0.2.7",
+            "callerIp": "192.0.2.7",
             "timeout": 60_000,
             "state": "CREATED",
             "retried": 0,

@@ -81,6 +81,7 @@ def test_a_failed_message_stands_there_at_once_with_its_last_answer(tmp_path: Pa
             "createdAt": NOW_MS,
             "header": {"Content-Type": ["text/plain"]},
             "callerIP": "192.0.2.7",
+            "callerIp": "192.0.2.7",
             "timeout": 60_000,
             "body": "hello",
             "label": "a",

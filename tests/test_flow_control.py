@@ -71,12 +71,50 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
         for path, headers, named in (
             (f"/v2/publish/{URL}", under_key("rate=x"), "Upstash-Flow-Control-Value"),
             (f"/v2/publish/{URL}", {"Upstash-Flow-Control-Value": "rate=1"}, "Upstash-Flow-Control-Key"),
+            (f"/v2/publish/{URL}", {"Upstash-Flow-Control-Key": "k"}, "Upstash-Flow-Control-Value"),
+            (
+                f"/v2/publish/{URL}",
+                {"Upstash-Flow-Control-Key": "k", "Upstash-Flow-Control-Values": "rate=1"},
+                "Upstash-Flow-Control-Value",
+            ),
+            (
+                f"/v2/publish/{URL}",
+                {"Upstash-Callback": URL, "Upstash-Callback-Flow-Control-Key": "k"},
+                "Upstash-Callback-Flow-Control-Value",
+            ),
             (f"/v2/publish/{URL}", under_key("rate=1", "k" * 2_000), "Upstash-Flow-Control-Key"),
             (f"/v2/enqueue/q/{URL}", under_key("rate=1"), "queue"),
             (f"/v2/publish/{URL}", {"Upstash-Queue-Name": "q"}, "/v2/enqueue/"),
         ):
             reply = await desk.call("POST", path, headers, b"x")
             assert (reply.status, named in reply.content["error"]) == (400, True), reply
+
+    with_desk(tmp_path, test)
+
+
+def test_a_key_is_the_same_in_every_spelling(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        as_bytes = "Zürich".encode().decode("latin-1")
+        utf_8 = {**under_key("parallelism=3", as_bytes), "Upstash-Label": as_bytes}
+        latin_1 = {**under_key("parallelism=3", "Zürich"), "Upstash-Label": "Zürich"}
+        query = (
+            "upstash-flow-control-key=Z%C3%BCrich&upstash-flow-control-value=parallelism=3&upstash-label=Z%C3%BCrich"
+        )
+        ids = [await desk.publish(utf_8), await desk.publish(latin_1), await desk.publish(query=query)]
+        item = {"destination": URL, "headers": {**under_key("parallelism=3", "Zürich"), "Upstash-Label": "Zürich"}}
+        ids.append((await desk.call("POST", "/v2/batch", body=json.dumps([item]).encode())).content[0]["messageId"])
+        shown = [await desk.seen(one) for one in ids]
+        assert {(one["flowControlKey"], one["label"]) for one in shown} == {("Zürich", "Zürich")}
+        assert (await key(desk, "Z%C3%BCrich"))["parallelismCount"] == 3
+
+    with_desk(tmp_path, test)
+
+
+def test_a_period_is_shown_with_its_rate(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        without, with_it = [await desk.publish(under_key(text)) for text in ("parallelism=3", "rate=2,period=1m")]
+        assert "period" not in await desk.seen(without)
+        assert (await desk.seen(with_it))["period"] == 60
 
     with_desk(tmp_path, test)
 
@@ -154,7 +192,7 @@ def test_a_key_is_paused_and_its_rate_is_reset(tmp_path: Path) -> None:
         await desk.call("POST", f"{KEY}/pause")
         await desk.call("POST", f"{KEY}/resetRate")
         assert await sent_until_the_window_ends(desk) == []
-        assert (await desk.seen(second))["waiting"].startswith("key k is paused since 2")
+        assert (await desk.seen(second))["waiting"].startswith("key k has been paused since 2")
         await desk.call("POST", f"{KEY}/resume")
         assert await sent_until_the_window_ends(desk) == [second]
         for what in ("pause", "resume", "resetRate", "unpin"):
@@ -171,6 +209,18 @@ async def sent_until_the_window_ends(desk: Desk) -> list[str]:
         await desk.deliver()
         desk.rung.bells += later
     return [dict(one.headers)["Upstash-Message-Id"] for one in desk.sender.sent[before:]]
+
+
+def test_a_pin_without_a_period_keeps_the_key_s(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await desk.publish(under_key("rate=10,period=1m"))
+        for query, rate, period in (("rate=5", 5, 60), ("rate=5&period=7", 5, 7), ("parallelism=2", 5, 7)):
+            await desk.call("POST", f"{KEY}/pin", query=query)
+            assert ((await key(desk))["rateMax"], (await key(desk))["ratePeriod"]) == (rate, period)
+        await desk.call("POST", "/v2/flowControl/new/pin", query="rate=5")
+        assert (await key(desk, "new"))["ratePeriod"] == 1
+
+    with_desk(tmp_path, test)
 
 
 def test_keys_are_listed_and_searched_and_apart(tmp_path: Path) -> None:
@@ -320,7 +370,7 @@ def test_a_message_says_why_it_waits(tmp_path: Path) -> None:
         await desk.call("POST", f"{KEY}/pause")
         desk.clock.ms += MINUTE
         await desk.call("POST", f"{KEY}/pause")
-        assert (await desk.seen(second))["waiting"] == "key k is paused since 2026-09-21T14:13:20Z"
+        assert (await desk.seen(second))["waiting"] == "key k has been paused since 2026-09-21T14:13:20Z"
         await desk.call("POST", f"{KEY}/resume")
         desk.sender.answers = [Answer(500, (), b"")]
         await sent_until_the_window_ends(desk)
@@ -347,7 +397,7 @@ def test_logs_and_dead_letters_tell_of_one_key(tmp_path: Path) -> None:
         await desk.call("POST", f"{KEY}/pause")
         again = (await desk.call("POST", f"/v2/dlq/retry/{letter['dlqId']}")).content["messageId"]
         assert await sent(desk) == []
-        assert (await desk.seen(again))["waiting"].startswith("key k is paused")
+        assert (await desk.seen(again))["waiting"].startswith("key k has been paused")
 
     with_desk(tmp_path, test)
 
@@ -396,7 +446,7 @@ def test_a_key_is_any_text(tmp_path: Path, name: str) -> None:
     ("value", "shown"),
     [
         ("", {}),
-        ("parallelism=3", {"parallelism": 3, "period": 1}),
+        ("parallelism=3", {"parallelism": 3}),
         ("rate=23, period=1h30m3s", {"rate": 23, "period": 5403}),
     ],
 )
@@ -431,7 +481,7 @@ def test_headers_of_a_group_give_a_key_to_what_has_none(tmp_path: Path) -> None:
         assert await published("/v2/publish/g", {}) == {"flowControlKey": "k", "parallelism": 3}
         own = {"Upstash-Flow-Control-Value": "parallelism=4"}
         assert await published("/v2/publish/g", own) == {"flowControlKey": "k", "parallelism": 4}
-        own = {"Upstash-Flow-Control-Key": "own"}
+        own = under_key("", "own")
         assert await published("/v2/publish/g", own) == {"flowControlKey": "own"}, "limits are of one key"
         assert await published("/v2/enqueue/q/g", {}) == {"queueName": "q"}
         made = await desk.call("POST", "/v2/schedules/g", {"Upstash-Cron": "@daily", "Upstash-Queue-Name": "q"}, b"x")

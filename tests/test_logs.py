@@ -233,6 +233,7 @@ def test_an_event_tells_of_its_message_and_its_attempt(tmp_path: Path) -> None:
                 "header": {"X-Order": ["7"]},
                 "body": base64.b64encode(b"\xff\x00").decode(),
                 "callerIP": "192.0.2.7",
+                "callerIp": "192.0.2.7",
                 "timeout": 60_000,
                 "label": "a",
                 "labels": ["a", "b"],

@@ -92,6 +92,8 @@ def test_an_upsert_makes_changes_and_unpauses(tmp_path: Path) -> None:
             {"paused": "yes"},
             {"queueName": "a b"},
             {"queueName": ""},
+            {"queueName": "."},
+            {"queueName": ".."},
         ):
             refused = await upsert(desk, **wrong)
             assert refused.status == 400
@@ -124,7 +126,7 @@ def test_a_paused_queue_takes_messages_and_sends_none(tmp_path: Path) -> None:
             assert (await desk.call("POST", "/v2/queues/q/pause")).status == 200
         waiting = await enqueue(desk)
         assert await sent(desk) == []
-        assert (await desk.seen(waiting))["waiting"].startswith("queue q is paused since 2")
+        assert (await desk.seen(waiting))["waiting"].startswith("queue q has been paused since 2")
         for _ in range(2):
             assert (await desk.call("POST", "/v2/queues/q/resume")).status == 200
         assert await sent(desk) == [waiting]
@@ -153,7 +155,8 @@ def test_a_delayed_message_takes_its_place_when_it_is_due(tmp_path: Path) -> Non
     async def test(desk: Desk) -> None:
         await upsert(desk, paused=True)
         later = await enqueue(desk, headers={"Upstash-Delay": "60s"})
-        assert (await desk.seen(later))["waiting"] == "delayed until 2026-09-21T14:14:20Z"
+        paused = "queue q has been paused since 2026-09-21T14:13:20Z"
+        assert (await desk.seen(later))["waiting"] == f"delayed until 2026-09-21T14:14:20Z; {paused}"
         before = await enqueue(desk)
         assert (await queue(desk))["lag"] == 1
         await desk.deliver()
@@ -191,6 +194,93 @@ def test_a_cancelled_message_leaves_the_line(tmp_path: Path) -> None:
         assert (await queue(desk))["lag"] == 2
         assert await sent(desk) == [first, third]
         assert (await queue(desk))["lag"] == 0
+
+    with_desk(tmp_path, test)
+
+
+def test_the_lag_counts_who_takes_his_place_while_the_queue_runs_empty(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        first = await enqueue(desk)
+        write_many = desk.table.write_many
+
+        async def late(writes: Any, **how: Any) -> Any:
+            desk.table.write_many = write_many  # type: ignore[method-assign]
+            assert await sent(desk) == [first]
+            return await write_many(writes, **how)
+
+        desk.table.write_many = late  # type: ignore[method-assign]
+        second = await enqueue(desk)
+        assert (await queue(desk))["lag"] == 1
+
+        async def read_it(_: str) -> None:
+            assert (await queue(desk))["lag"] == 1
+
+        while_sent(desk, read_it)
+        assert await sent(desk) == [second]
+        assert (await queue(desk))["lag"] == 0
+
+    with_desk(tmp_path, test)
+
+
+def test_the_lag_of_a_long_line(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await upsert(desk, paused=True)
+        ids = []
+        for _ in range(2):
+            items = json.dumps([{"destination": URL, "queue": "q"}] * 900).encode()
+            ids += [one["messageId"] for one in (await desk.call("POST", "/v2/batch", body=items)).content]
+        assert (await queue(desk))["lag"] == 1_800
+        await desk.call("DELETE", f"/v2/messages/{ids[0]}")
+        assert (await queue(desk))["lag"] == 1_799
+        assert (await desk.seen(ids[1_200]))["waiting"].startswith("queue q has been paused since")
+        await upsert(desk)
+        assert (await desk.seen(ids[1_200]))["waiting"] == "behind 1,000 or more in queue q"
+        assert (await desk.seen(ids[500]))["waiting"] == "behind 499 in queue q"
+        assert (await queue(desk))["lag"] == 1_799
+
+    with_desk(tmp_path, test)
+
+
+def test_whose_publisher_died_counts_no_more_in_the_lag(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        write = desk.table.write
+
+        async def dies(one: Any, **how: Any) -> Any:
+            if isinstance(one, Put) and one.item.get("url"):
+                raise KeyboardInterrupt
+            return await write(one, **how)
+
+        desk.table.write = dies  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            await enqueue(desk)
+        desk.table.write = write  # type: ignore[method-assign]
+        await enqueue(desk)
+        assert (await queue(desk))["lag"] == 1
+
+    with_desk(tmp_path, test)
+
+
+def test_who_waits_for_the_first_attempt_is_not_called_a_retry(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await upsert(desk, paused=True)
+        delayed = await enqueue(desk, headers={"Upstash-Delay": "60s"})
+        made_due = await enqueue(desk, headers={"Upstash-Delay": "1h"})
+        await desk.call("POST", f"/v2/messages/{made_due}/retry")
+        for _ in range(3):
+            await desk.deliver()
+        for one in (delayed, made_due):
+            shown = await desk.seen(one)
+            assert (shown["state"], shown["retried"], "nextDeliveryTime" in shown) == ("CREATED", 0, False)
+            assert shown["waiting"].startswith("queue q has been paused since 2")
+        desk.sender.answers = [Answer(500, (), b"")]
+        await upsert(desk)
+        await desk.deliver()
+        shown = await desk.seen(delayed)
+        assert (shown["state"], shown["retried"]) == ("RETRY", 1)
+        await desk.call("POST", "/v2/queues/q/pause")
+        waiting = (await desk.seen(delayed))["waiting"]
+        assert waiting.startswith("retry 1 at 2")
+        assert "; queue q has been paused since 2" in waiting
 
     with_desk(tmp_path, test)
 
@@ -367,7 +457,11 @@ def test_a_queue_waits_for_a_callback_that_waits_for_its_key(tmp_path: Path) -> 
     async def test(desk: Desk) -> None:
         await desk.call("POST", "/v2/flowControl/told/pin", query="parallelism=1")
         await desk.call("POST", "/v2/flowControl/told/pause")
-        callback = {"Upstash-Callback": "https://c.example.com", "Upstash-Callback-Flow-Control-Key": "told"}
+        callback = {
+            "Upstash-Callback": "https://c.example.com",
+            "Upstash-Callback-Flow-Control-Key": "told",
+            "Upstash-Callback-Flow-Control-Value": "",
+        }
         first, second = await enqueue(desk, headers=callback), await enqueue(desk)
         assert await sent(desk) == [first]
         assert (await desk.seen(second))["waiting"] == "behind 1 in queue q"
@@ -417,10 +511,15 @@ def test_what_was_delayed_ends_with_its_queue(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         later = await enqueue(desk, headers={"Upstash-Delay": "60s"})
         assert ((await queue(desk))["parallelism"], (await queue(desk))["lag"]) == (1, 0)
-        await enqueue(desk)
+        in_line = await enqueue(desk)
         await desk.call("DELETE", "/v2/queues/q")
+        waiting = [(await desk.seen(one))["waiting"] for one in (later, in_line)]
+        assert waiting[0] == "queue q was deleted: it is cancelled at 2026-09-21T14:14:20Z"
+        assert waiting[1] == "queue q was deleted: it is cancelled now"
         assert await sent(desk) == []
-        assert (await desk.seen(later))["state"] == "CANCELED"
+        for one in (later, in_line):
+            shown = await desk.seen(one)
+            assert (shown["state"], shown["error"], "waiting" in shown) == ("CANCELED", "its queue was deleted", False)
         assert (await desk.call("GET", "/v2/queues/q")).status == 404
 
     with_desk(tmp_path, test)

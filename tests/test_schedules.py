@@ -157,6 +157,7 @@ def test_a_schedule_is_read_as_it_was_made(tmp_path: Path) -> None:
             "createdAt": NOON - 10 * SECOND,
             "isPaused": False,
             "callerIP": "192.0.2.7",
+            "callerIp": "192.0.2.7",
             "method": "PUT",
             "retries": 7,
             "retryDelayExpression": "1000 * (1 + retried)",

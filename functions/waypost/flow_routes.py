@@ -53,7 +53,7 @@ class FlowRoutes:
 
     async def all_together(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         """Over the keys that limit parallelism: what of their slots is taken."""
-        limiting = [one.lane for one in await self._lanes.all(account, LaneKind.KEY) if one.lane.limits_parallelism]
+        limiting = [one for one in await self._lanes.lanes(account, LaneKind.KEY) if one.limits_parallelism]
         most = sum(lane.limits.parallelism for lane in limiting)
         return Reply(200, {"parallelismMax": most, "parallelismCount": sum(len(lane.held) for lane in limiting)})
 

@@ -45,10 +45,10 @@ def message_shape(message: Message, state: State, body: bytes) -> dict[str, Any]
     """A message, with its `state` and what is known of its last attempt."""
     shape = {
         **described(message, body),
-        "state": "CANCEL_REQUESTED" if state.stop and not state.phase.final else state.phase.value,
+        "state": state.shown,
         "retried": state.retried,
     }
-    if state.phase is Phase.RETRY:
+    if state.phase is Phase.RETRY and not (state.is_untried and message.lane):
         shape["nextDeliveryTime"] = state.due_ms
     if state.phase.final:
         shape["endedAt"] = state.ended_ms
@@ -58,6 +58,8 @@ def message_shape(message: Message, state: State, body: bytes) -> dict[str, Any]
         shape["responseStatus"] = state.last["status"]
         if state.last["error"]:
             shape["error"] = state.last["error"]
+    if state.why:
+        shape["error"] = state.why
     return shape
 
 
@@ -83,7 +85,7 @@ def event_shape(event: Event, accepted: Mapping[str, Any]) -> dict[str, Any]:
         "messageId": source.message_id,
         "state": event.state,
         "url": source.url,
-        "callerIP": source.caller_ip,
+        **_caller(source.caller_ip),
         **named_via(source.via),
     }
     if source.queue:
@@ -133,7 +135,7 @@ def described(message: Message, body: bytes | None) -> dict[str, Any]:
         "maxRetries": message.terms.retries,
         "notBefore": message.due_ms,
         "createdAt": message.created_ms,
-        "callerIP": message.caller_ip,
+        **_caller(message.caller_ip),
         **named_via(message.via),
         **_terms_shape(message.terms, body),
     }
@@ -148,7 +150,7 @@ def schedule_shape(schedule: Schedule, body: bytes | None, states: Mapping[str, 
         "cron": schedule.cron,
         "createdAt": schedule.created_ms,
         "isPaused": schedule.paused,
-        "callerIP": schedule.caller_ip,
+        **_caller(schedule.caller_ip),
         "retries": schedule.terms.retries,
         **_terms_shape(schedule.terms, body),
     }
@@ -162,6 +164,11 @@ def schedule_shape(schedule: Schedule, body: bytes | None, states: Mapping[str, 
         if last.error:
             shape["error"] = last.error
     return shape
+
+
+def _caller(ip: str) -> dict[str, str]:
+    """The clients spell it in two ways."""
+    return {"callerIP": ip, "callerIp": ip}
 
 
 def _terms_shape(terms: Terms, body: bytes | None) -> dict[str, Any]:
@@ -192,7 +199,7 @@ def _lane_shape(lane: InLane) -> dict[str, Any]:
     shape: dict[str, Any] = {"flowControlKey": lane.name}
     if lane.limits:
         shape |= {"parallelism": lane.limits.parallelism, "rate": lane.limits.rate}
-        shape["period"] = lane.limits.period_ms // SECOND
+        shape["period"] = lane.limits.rate and lane.limits.period_ms // SECOND
     return {name: value for name, value in shape.items() if value}
 
 
@@ -212,7 +219,7 @@ def flow_key_shape(key: Standing, now_ms: int) -> dict[str, Any]:
     lane, limits = key.lane, key.lane.limits
     return {
         "flowControlKey": lane.name,
-        "waitListSize": max(0, key.lag - len(lane.held)),
+        "waitListSize": key.waiting,
         "parallelismMax": limits.parallelism,
         "parallelismCount": len(lane.held),
         "rateMax": limits.rate,

@@ -121,6 +121,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         del headers["Upstash-Queue-Name"]
     if not headers.get("Upstash-Flow-Control-Key", "").strip():
         headers.pop("Upstash-Flow-Control-Value", None)
+    else:
+        headers.setdefault("Upstash-Flow-Control-Value", "")
     if case.operation.label == "POST /v2/flowControl/{key}/pin" and "rate" not in (case.query or {}):
         case.query = {"parallelism": "1", **(case.query or {})}
     if "Upstash-Retry-Delay" in headers and headers.get("Upstash-Backoff", "").lower() in ("exponential", "fixed"):

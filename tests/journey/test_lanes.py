@@ -92,7 +92,7 @@ def test_what_waits_in_a_queue_that_is_deleted_is_cancelled(python: QStash, serv
     python.queue.upsert(queue, paused=True)
     waiting = python.message.enqueue(queue=queue, url=place.url)
     shown = request("GET", f"{server.url}/v2/messages/{waiting.message_id}", _TOKEN, 5).json()
-    assert shown["waiting"].startswith(f"queue {queue} is paused since ")
+    assert shown["waiting"].startswith(f"queue {queue} has been paused since ")
 
     python.queue.delete(queue)
 
@@ -155,7 +155,7 @@ def test_batches_groups_and_schedules_go_through_lanes(python: QStash, server: C
     under_key = python.schedule.create(destination=place.url, cron="@yearly", flow_control=limits)
 
     assert (len(several[0]), len(in_group)) == (2, 2)
-    assert server.message(one.message_id)["waiting"].startswith(f"queue {queue} is paused since ")
+    assert server.message(one.message_id)["waiting"].startswith(f"queue {queue} has been paused since ")
     period = (3 * 24 + 5) * 3_600 + 12 * 60
     with_key = python.schedule.get(under_key).flow_control
     assert with_key

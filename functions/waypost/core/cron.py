@@ -29,6 +29,13 @@ _IN_ZONE = re.compile(r"CRON_TZ=(\S*)\s+(.+)", re.DOTALL)
 #: Names of zones, and not of other files that lie beside them.
 _ZONE = re.compile(r"(?!posix|right/|localtime)[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
 _EXAMPLE = "write five fields, such as 30 9 * * 1-5, or CRON_TZ=Europe/Berlin 30 9 * * 1-5"
+_RANGES = {
+    "minute": "0 to 59",
+    "hour": "0 to 23",
+    "day-of-month": "1 to 31, and a day that one of its months has",
+    "month": "1 to 12 or JAN to DEC",
+    "day-of-week": "0 to 7 or SUN to SAT",
+}
 _SECOND, _MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -52,7 +59,7 @@ class Cron:
         try:
             CronSim(self._fields, _EPOCH)
         except CronSimError as wrong:
-            raise CronError(f"{str(wrong).lower()}; {_EXAMPLE}") from None
+            raise CronError(f"{_wrong_field(str(wrong), self._fields)}; {_EXAMPLE}") from None
 
     def after(self, ms: int) -> int | None:
         """The first occurrence later than that; None: there is none in fifty years."""
@@ -105,10 +112,19 @@ def _fields(text: str) -> str:
         if text not in _MACROS:
             raise CronError(f"{shown(text)} is none of {', '.join(_MACROS)}")
         return _MACROS[text]
-    count = len(text.split())
+    fields = text.split()
+    count = len(fields)
     if count != 5:
         raise CronError(f"it has {count} {'field' if count == 1 else 'fields'}; {_EXAMPLE}")
-    return text
+    # Some crons write any day so.
+    return " ".join(["*" if field == "?" else field for field in fields])
+
+
+def _wrong_field(said: str, fields: str) -> str:
+    """What `cronsim` says is `Bad` and a field's name."""
+    name = said.lower().removeprefix("bad ")
+    at = list(_RANGES).index(name) if name in _RANGES else -1
+    return f"bad {name} {shown(fields.split()[at])}, it is {_RANGES[name]}" if at >= 0 else said
 
 
 def _zone(name: str) -> tzinfo:

@@ -17,7 +17,7 @@ from waypost.core.callback import callback_request, name_from
 from waypost.core.dead_letters import capped_headers, cut, dead_letter, letter_id
 from waypost.core.fresh import Fresh
 from waypost.core.ids import place_of, random_name
-from waypost.core.lane import Turn
+from waypost.core.lane import QUEUE_DELETED, Turn
 from waypost.core.lanes import Admission, Lanes
 from waypost.core.llm import KeyMissing, Llm
 from waypost.core.log import Log
@@ -204,7 +204,7 @@ class Deliverer:
         """Takes a place in its lane's line, or ends with its queue."""
         if not await self._lanes.arrive(message, state):
             with contextlib.suppress(ConditionFailed):
-                await self._end_cancelled(message, state, self._ports.clock.now_ms(), WAITING)
+                await self._end_with_queue(message, state, WAITING)
 
     async def _take_over(self, message: Message, state: State, now: int) -> Attempt | None:
         """The worker before us did not return: a crash, which costs no retry of the user's."""
@@ -246,6 +246,10 @@ class Deliverer:
             await self._acceptor.announce(one, watch)
         await self._lanes.leave(message, lost, place_in_line(message, lost))
 
+    async def _end_with_queue(self, message: Message, state: State, held: Condition) -> None:
+        """Raises ConditionFailed."""
+        await self._end_cancelled(message, replace(state, why=QUEUE_DELETED), self._ports.clock.now_ms(), held)
+
     async def _end_cancelled(self, message: Message, state: State, now: int, held: Condition) -> None:
         """Raises ConditionFailed."""
         await self._ports.table.write(ended(message, state, Phase.CANCELLED, now, when=held))
@@ -279,7 +283,7 @@ class Deliverer:
             now = self._ports.clock.now_ms()
             if admission.turn is Turn.NEVER:
                 with contextlib.suppress(ConditionFailed):
-                    await self._end_cancelled(message, state, now, under_way(state))
+                    await self._end_with_queue(message, state, under_way(state))
                 return None
         except (Busy, Unavailable):
             await self._put_back(attempt, self._ports.clock.now_ms() + AGAIN_MS)
@@ -339,7 +343,9 @@ class Deliverer:
         """Undoes the claim of an attempt that was not made, or that nobody will wait for."""
         message, state = attempt.message, attempt.state
         out = may_have_begun and _starts_once_in_place(message)
-        waiting = replace(state, phase=Phase.RETRY, due_ms=due_ms, out_of_line=out)
+        waiting = replace(
+            state, phase=Phase.RETRY, due_ms=due_ms, out_of_line=out, given_back=state.given_back or may_have_begun
+        )
         try:
             await self._write_retry(message, waiting, settle_condition(state))
         except ConditionFailed:

@@ -19,7 +19,8 @@ _ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
 _ILLEGAL = re.compile(r"[^!-~]")
 #: What stands in a stored URL as it is: all that can be printed, but for the space.
 _IN_URLS = "".join(map(chr, range(0x21, 0x7F)))
-_GROUP_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.GROUP_NAME_LENGTH}}}")
+#: Clients leave `.` and `..` out of a path.
+_GROUP_NAME = re.compile(rf"(?!\.\.?\Z)[A-Za-z0-9_.-]{{1,{limits.GROUP_NAME_LENGTH}}}")
 
 
 def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
@@ -31,9 +32,8 @@ def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
         raw_name, _, raw_value = part.partition("=")
         name = unquote(raw_name).lower()
         if name == "qstash_token" or name.startswith("upstash-"):
-            # A header's value is bytes; that of a setting is text.
-            encoding = "latin-1" if "forward-" in name else "utf-8"
-            ours.append((name, unquote(raw_value.replace("+", " "), encoding=encoding)))
+            # Bytes, as a header's value is: who reads a setting makes text of them.
+            ours.append((name, unquote(raw_value.replace("+", " "), encoding="latin-1")))
         else:
             theirs.append(part)
     return "&".join(theirs), ours

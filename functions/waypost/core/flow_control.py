@@ -84,18 +84,19 @@ def read_pin(raw: str) -> tuple[Limits, Change]:
     query = Query(raw, ("parallelism", "rate", "period"), "a pin", word="limit")
     if "parallelism" not in query and "rate" not in query:
         raise BadRequest("parallelism and rate are missing, give one of them to be pinned")
+    period_ms = _between(query, "period", limits.PERIOD_MS // SECOND) * SECOND
     pinned = Limits(
         _between(query, "parallelism", limits.PARALLELISM),
         _between(query, "rate", limits.RATE),
-        _between(query, "period", limits.PERIOD_MS // SECOND) * SECOND or SECOND,
+        period_ms or SECOND,
     )
 
     def change(lane: Lane, now_ms: int) -> Lane:
         parallelism = pinned.parallelism or lane.limits.parallelism
-        rate = (pinned.rate, pinned.period_ms) if pinned.rate else (lane.limits.rate, lane.limits.period_ms)
+        rate = pinned.rate or lane.limits.rate
         return replace(
             reset_rate(lane, now_ms),
-            limits=Limits(parallelism, *rate),
+            limits=Limits(parallelism, rate, (pinned.rate and period_ms) or lane.limits.period_ms),
             pinned_parallelism=lane.pinned_parallelism or pinned.parallelism > 0,
             pinned_rate=lane.pinned_rate or pinned.rate > 0,
         )

@@ -27,6 +27,9 @@ _MOST_AT_ONCE = 100
 #: How far the clocks of two visitors may be apart before the end of a window is doubted.
 _LONGEST_STEP_MS = 5 * SECOND
 
+#: Why a message is cancelled that was in a queue which is deleted.
+QUEUE_DELETED = "its queue was deleted"
+
 #: A message in a place: whoever comes again comes in another one.
 Entrant = tuple[str, int]
 
@@ -167,6 +170,10 @@ class Lane(Struct, frozen=True):
     def is_crowded(self) -> bool:
         """Whether more were let in than its parallelism is now."""
         return 0 < self.limits.parallelism < len(self.held)
+
+    def is_void(self, place: int, accepted_ms: int) -> bool:
+        """Whether who stands in that place, 0: in none, was in the queue when it was deleted."""
+        return place <= self.void_below if place else accepted_ms <= self.void_ms
 
     def holds(self, entrant: Entrant) -> bool:
         message_id, place = entrant

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from waypost.core.lane import (
+    QUEUE_DELETED,
     Entrant,
     Lane,
     entry_from,
@@ -87,7 +88,7 @@ class LaneErrand:
         async def stop(number: int) -> None:
             message, state = found[number]
             if message:
-                await self._messages.stop(message, state, in_line=False)
+                await self._messages.stop(message, state, in_line=False, why=QUEUE_DELETED)
 
         await some_at_once(stop, range(len(found)), _PAGE)
 

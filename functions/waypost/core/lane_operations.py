@@ -8,25 +8,30 @@ from datetime import UTC, datetime
 from msgspec import Struct
 from msgspec.structs import replace
 
-from waypost.core.lane import Lane, lane_ref, line_of, place_bound
+from waypost.core.lane import Lane, entry_from, lane_ref, line_of, place_bound
 from waypost.core.lane_store import LaneStore
 from waypost.core.lanes import Lanes
 from waypost.core.message import Message, Phase, State, lane_digest, place_in_line
 from waypost.core.policy import Policy
-from waypost.core.ports import Bell, Ports
+from waypost.core.ports import MAX, Bell, Item, Ports
 from waypost.core.reminder import LOOK_AFTER_MS, remind
 from waypost.core.some_at_once import some_at_once
 from waypost.core.terms import LaneKind, Limits
 
-#: So far is counted who stands before somebody.
+#: So far is counted who stands in a line.
 _COUNTED = 1_000
 
 
 class Standing(Struct, frozen=True):
-    """A lane as readers see it. `lag`: how many of its messages have not ended, those that are being sent included."""
+    """A lane as readers see it, and how many stand in its line."""
 
     lane: Lane
-    lag: int
+    waiting: int
+
+    @property
+    def lag(self) -> int:
+        """Those that are being sent included."""
+        return self.waiting + len(self.lane.held)
 
 
 class LaneOperations:
@@ -38,18 +43,30 @@ class LaneOperations:
 
     async def read(self, account: str, kind: LaneKind, name: str) -> Standing | None:
         """None: it was never used, or is a queue that was deleted."""
-        lane = lane_digest(kind, name)
-        standing = await self._store.read(account, lane)
-        if standing is None or standing.gone:
-            return None
-        given, left = await self._store.places(account, lane)
-        return Standing(standing, max(0, given - left - standing.left))
+        lane = await self._store.read(account, lane_digest(kind, name))
+        return await self._with_line(account, lane) if lane and not lane.gone else None
 
     async def all(self, account: str, kind: LaneKind, part: str = "") -> Sequence[Standing]:
         """Those whose names have this part, in order."""
+        lanes = await self.lanes(account, kind, part)
+        return await some_at_once(lambda lane: self._with_line(account, lane), lanes)
+
+    async def lanes(self, account: str, kind: LaneKind, part: str = "") -> Sequence[Lane]:
+        """Likewise, whoever stands in their lines."""
         names = await self._store.names(account, kind, part)
-        found = await some_at_once(lambda name: self.read(account, kind, name), names)
-        return [one for one in found if one]
+        found = await some_at_once(lambda name: self._store.read(account, lane_digest(kind, name)), names)
+        return [one for one in found if one and not one.gone]
+
+    async def _with_line(self, account: str, lane: Lane) -> Standing:
+        """A long line is reckoned from the places that were given out and left; who took one and died before his
+        message was stored is in that, but in no count."""
+        digest = lane_digest(lane.kind, lane.name)
+        entries = await self._line(account, digest, lane)
+        waiting = sum(not lane.holds(entry_from(one).entrant) for one in entries)
+        if len(entries) == _COUNTED:
+            given, left = await self._store.places(account, digest)
+            waiting = max(waiting, given - left - lane.left - len(lane.held))
+        return Standing(lane, waiting)
 
     async def change(
         self,
@@ -98,35 +115,30 @@ class LaneOperations:
         if state.phase not in (Phase.CREATED, Phase.RETRY) or state.stop:
             return None
         due_ms = state.due_ms if state.phase is Phase.RETRY else message.due_ms
-        if due_ms > now:
-            return f"retry {state.retried} at {_shown(due_ms)}" if state.retried else f"delayed until {_shown(due_ms)}"
         place = place_in_line(message, state)
-        if message.terms.lane is None or not place:
+        lane = await self._store.read(message.account, message.lane) if message.lane else None
+        if lane and lane.is_void(place, message.created_ms):
+            return f"{lane.shown} was deleted: it is cancelled {f'at {_shown(due_ms)}' if due_ms > now else 'now'}"
+        paused = f"{lane.shown} has been paused since {_shown(lane.paused_ms)}" if lane and lane.paused_ms else ""
+        if due_ms > now:
+            until = f"retry {state.retried} at {_shown(due_ms)}" if state.retried else f"delayed until {_shown(due_ms)}"
+            return f"{until}; {paused}" if paused else until
+        if paused:
+            return paused
+        if lane is None or not place or lane.holds((message.id, place)):
             return None
-        lane = message.lane
-        standing = await self._store.read(message.account, lane)
-        if standing is None:
-            return None
-        named = standing.shown
-        if standing.paused_ms:
-            return f"{named} is paused since {_shown(standing.paused_ms)}"
-        if standing.holds((message.id, place)):
-            return None
-        before = await self._count_before(message.account, lane, standing, place)
-        opens_ms = standing.is_full_until(now)
-        if opens_ms and before < standing.limits.rate:
-            return f"the rate window of {named} opens at {_shown(opens_ms)}"
-        before += len(standing.held)
-        return f"behind {before if before < _COUNTED else f'{_COUNTED:,} or more'} in {named}"
+        before = len(await self._line(message.account, message.lane, lane, place_bound(place)))
+        opens_ms = lane.is_full_until(now)
+        if opens_ms and before < lane.limits.rate:
+            return f"the rate window of {lane.shown} opens at {_shown(opens_ms)}"
+        before += len(lane.held)
+        return f"behind {before if before < _COUNTED else f'{_COUNTED:,} or more'} in {lane.shown}"
 
-    async def _count_before(self, account: str, lane: str, standing: Lane, place: int) -> int:
-        page = await self._ports.table.query(
-            line_of(account, lane),
-            first=place_bound(standing.void_below + 1),
-            last=place_bound(place),
-            limit=_COUNTED,
-        )
-        return len(page.items)
+    async def _line(self, account: str, lane: str, standing: Lane, last: str = MAX) -> Sequence[Item]:
+        """The first who stand there."""
+        first = place_bound(standing.void_below + 1)
+        page = await self._ports.table.query(line_of(account, lane), first=first, last=last, limit=_COUNTED)
+        return page.items
 
 
 def _shown(ms: int) -> str:

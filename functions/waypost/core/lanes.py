@@ -126,7 +126,7 @@ class Lanes:
         deleted after it was accepted."""
         account, lane = message.account, message.lane
         standing_lane = await self._store.read(account, lane)
-        if standing_lane and message.created_ms <= standing_lane.void_ms:
+        if standing_lane and standing_lane.is_void(0, message.created_ms):
             return False
         place = await self._store.take_places(account, lane, 1)
         try:
@@ -368,9 +368,6 @@ class Lanes:
             wake_ms = planned.is_full_until(now) if len(front) > len(admitted) and planned.waits_for_a_bell(now) else 0
             if wake_ms:
                 planned = replace(planned, wake_ms=wake_ms)
-            if wanted and not front and not planned.held:
-                given, left = await self._store.places(account, lane)
-                planned = replace(planned, left=given - left)
             if planned == standing:
                 return
             try:

@@ -187,11 +187,15 @@ class State(Struct, frozen=True):
     lane_place: int = 0
     #: It has been claimed in its place, and must take another one to be claimed again.
     out_of_line: bool = False
+    #: Its attempt was under way when its server stopped.
+    given_back: bool = False
     #: The ids of its callbacks, if its queue waits for them.
     callbacks: tuple[str, ...] = ()
     #: When a cancel came while an attempt was under way; 0: none did.
     stop: int = 0
     ended_ms: int = 0
+    #: Why it was cancelled, if nobody named it; empty: somebody did.
+    why: str = ""
     #: The last attempt that came back: `at`, `ms`, `status` (0: no answer), `error`; of a failed one `next`, when the
     #: next attempt was due then (0: there is none), and the answer's `headers` and `body`, cut short; and
     #: the `window` that it counted in, if its lane has a rate.
@@ -201,6 +205,19 @@ class State(Struct, frozen=True):
     ttl_ms: int = 0
     #: Of an attempt under way: the start of the rate window that it counts in; 0: it counts in none.
     window_ms: int = 0
+
+    @property
+    def shown(self) -> str:
+        """What readers are told."""
+        if self.stop and not self.phase.final:
+            return "CANCEL_REQUESTED"
+        return (Phase.CREATED if self.is_untried else self.phase).value
+
+    @property
+    def is_untried(self) -> bool:
+        """Who is made due, or takes a place in line, has a stored state before the first attempt."""
+        attempted = self.retried or self.crashes or self.given_back
+        return self.phase is Phase.CREATED or (self.phase is Phase.RETRY and not attempted)
 
     @staticmethod
     def from_item(item: Item | None) -> State:
@@ -216,9 +233,11 @@ class State(Struct, frozen=True):
             boot=item.get("boot", ""),
             lane_place=item.get("lp", 0),
             out_of_line="out" in item,
+            given_back="back" in item,
             callbacks=tuple(item.get("calls", ())),
             stop=int(item.get("stop", 0)),
             ended_ms=item.get("ended", 0),
+            why=item.get("why", ""),
             last=item.get("last"),
             earlier=tuple(map(tuple, item.get("earlier", ()))),
             ttl_ms=item["ttl"] * 1000,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from waypost.core.errors import Conflict
 from waypost.core.ids import place_of
 from waypost.core.lanes import Lanes
@@ -49,13 +51,14 @@ class Messages:
         seen = await self.read(account, message_id)
         return await self.stop(seen.message, seen.state) is None if seen else None
 
-    async def stop(self, message: Message, state: State, *, in_line: bool = True) -> State | None:
+    async def stop(self, message: Message, state: State, *, in_line: bool = True, why: str = "") -> State | None:
         """Cancels a message that is at hand. Its state may be an older one. Returns the one that is in the way: the
-        message has ended, or been cancelled; None: there is none. `in_line`: it may stand in its lane's line."""
+        message has ended, or been cancelled; None: there is none. `in_line`: it may stand in its lane's line. `why`: if
+        nobody named it."""
         while not (state.phase.final or state.stop):
             now = self._ports.clock.now_ms()
             try:
-                await self._ports.table.write(self._cancellation(message, state, now))
+                await self._ports.table.write(self._cancellation(message, replace(state, why=why), now))
             except ConditionFailed as refused:
                 state = State.from_item(refused.item)
             else:

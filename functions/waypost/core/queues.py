@@ -13,7 +13,8 @@ from waypost.core.errors import BadRequest, shown
 from waypost.core.json_body import read_json
 from waypost.core.lane import Lane
 
-_NAME = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.QUEUE_NAME_LENGTH}}}")
+#: Clients leave `.` and `..` out of a path.
+_NAME = re.compile(rf"(?!\.\.?\Z)[A-Za-z0-9_.-]{{1,{limits.QUEUE_NAME_LENGTH}}}")
 
 
 class _Given(Struct, rename="camel"):

@@ -96,13 +96,15 @@ _OTHERS = frozenset({"content-type", "qstash_token"})
 _LISTS = ("-label", "-redact-fields")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _REDACTED = re.compile(r"(body)|(headers?)(?:\[\s*([^\[\]]+?)\s*\])?", re.IGNORECASE)
-_ID_OF_SCHEDULE = re.compile(rf"[A-Za-z0-9_.-]{{1,{limits.SCHEDULE_ID_LENGTH}}}")
+_ID_OF_SCHEDULE = re.compile(rf"(?!\.\.?\Z)[A-Za-z0-9_.-]{{1,{limits.SCHEDULE_ID_LENGTH}}}")
 #: What of a message its callbacks can have, too, stands behind one of these.
 _BEHIND = re.compile(r"^upstash-(?:callback-failure-callback-|failure-callback-|callback-)?")
 #: They exclude each other.
 _WAITS = re.compile(rf"({_BEHIND.pattern})(retry-delay|backoff)")
 #: Limits that stand for all are of the key that stands beside them.
 _KEYS = re.compile(rf"({_BEHIND.pattern}flow-control-)key")
+#: Their values are text; those of other headers are bytes.
+_TEXTS = _ANY_MESSAGE | _PUBLISH_ALONE | _OF_SCHEDULES
 #: They are of one request, or of none that is let in.
 _NO_DEFAULTS = frozenset({"upstash-not-before", "upstash-deduplication-id", "authorization", "qstash_token"})
 
@@ -272,7 +274,7 @@ def read_changes(
 
 
 def headers_of_json(given: Iterable[tuple[str, str | Sequence[str] | None]]) -> list[tuple[str, str]]:
-    """Headers that stand in JSON, as if a request had brought them: their values are bytes, those of settings text.
+    """Headers that stand in JSON, as if a request had brought them: their values are bytes.
 
     Raises BadRequest for what no request can bring.
     """
@@ -281,11 +283,10 @@ def headers_of_json(given: Iterable[tuple[str, str | Sequence[str] | None]]) -> 
         lower = name.lower()
         if not _TOKEN.fullmatch(name):
             raise BadRequest(f"{shown(name)} is no header name, use letters, digits and -")
-        setting = _BEHIND.sub(_OURS_BEGIN, lower, count=1) in _ANY_MESSAGE | _PUBLISH_ALONE
         for text in (value,) if isinstance(value, str) else value or ():
             if _CONTROL.search(text):
                 raise BadRequest(f"{canonical(name)}: {shown(text)} can't be a header value, use printable text")
-            found.append((lower, text if setting else text.encode().decode("latin-1")))
+            found.append((lower, text.encode().decode("latin-1")))
     return found
 
 
@@ -328,7 +329,12 @@ def with_defaults(
 def _is_ours(name: str) -> bool:
     """Whether an empty one is none."""
     lower = name.lower()
-    return lower.startswith(_OURS_BEGIN) and not lower.startswith(_FORWARD)
+    return lower.startswith(_OURS_BEGIN) and not _may_be_empty(lower)
+
+
+def _may_be_empty(name: str) -> bool:
+    """A client leaves the limits of a key empty that are to stay as they are."""
+    return name.startswith(_FORWARD) or name.endswith("-flow-control-value")
 
 
 @remembered(longest=128)
@@ -348,7 +354,7 @@ def _collected_of(headers: Sequence[tuple[str, str]], query: Sequence[tuple[str,
     in_query = _collected(query, str) if query else {}
     in_headers = _collected(headers, canonical)
     return _Given(
-        {name: v for name, v in (in_query | in_headers).items() if v or name.startswith(_FORWARD)}, in_headers
+        {name: value for name, value in (in_query | in_headers).items() if value or _may_be_empty(name)}, in_headers
     )
 
 
@@ -362,6 +368,8 @@ def _collected(pairs: Sequence[tuple[str, str]], spelt: Callable[[str], str]) ->
             continue
         # Nothing else: the last byte of many letters is one that Python takes for a space.
         value = value.strip(" \t")
+        if not value.isascii() and _BEHIND.sub(_OURS_BEGIN, lower, count=1) in _TEXTS:
+            value = _as_text(value)
         if lower not in found:
             found[lower] = value
         elif _FORWARD[len(_OURS_BEGIN) :] in lower or lower.endswith(_LISTS):
@@ -370,6 +378,14 @@ def _collected(pairs: Sequence[tuple[str, str]], spelt: Callable[[str], str]) ->
             raise BadRequest(f"{spelt(name)} is given twice, as {shown(found[lower])} and {shown(value)}; give it once")
     found.pop("qstash_token", None)
     return found
+
+
+def _as_text(value: str) -> str:
+    """Some clients write UTF-8, others latin-1."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return value
 
 
 def _refuse_unserved(given: _Given, name: str) -> None:
@@ -562,13 +578,18 @@ def _lane(given: _Given, defaults: Terms) -> InLane | None:
             )
         return defaults.lane
     try:
-        asked = read_limits(value) if value else None
-    except LimitsError as wrong:
-        raise given.bad(_FLOW_VALUE, f"can't be used: {wrong}") from None
-    try:
-        return InLane(LaneKind.KEY, check_key(key), asked)
+        check_key(key)
     except BadRequest as wrong:
         raise BadRequest(f"{given.spelt(_FLOW_KEY)}: {wrong}") from None
+    if value is None:
+        raise BadRequest(
+            f"{given.spelt(_FLOW_KEY)} needs {given.behind_prefix(_FLOW_VALUE)}, the key's limits, such as"
+            " parallelism=5; give it empty if they are to stay as they are"
+        )
+    try:
+        return InLane(LaneKind.KEY, key, read_limits(value) if value else None)
+    except LimitsError as wrong:
+        raise given.bad(_FLOW_VALUE, f"can't be used: {wrong}") from None
 
 
 def _redacted(given: _Given, defaults: Terms) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ def retry_later(message: Message, state: State, when: Condition) -> Change:
         settled["crashes"] = state.crashes
     if state.out_of_line:
         settled["out"] = 1
+    if state.given_back:
+        settled["back"] = 1
     return _change(message, settled | _attempts(state), ("token", "lease", "boot"), when)
 
 
@@ -83,6 +85,8 @@ def ended(message: Message, state: State, phase: Phase, now_ms: int, when: Condi
         "retried": state.retried,
         "crashes": state.crashes,
     }
+    if state.why:
+        settled["why"] = state.why
     return _change(message, settled | _attempts(state), ("token", "lease", "boot", "due"), when)
 
 

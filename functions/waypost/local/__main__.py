@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import errno
 import gc
@@ -20,6 +21,11 @@ from waypost.wiring import SettingError
 
 
 def main() -> None:
+    argparse.ArgumentParser(
+        prog="python -m waypost.local",
+        description="Serves Waypost on this machine, on http://127.0.0.1:8080 unless WAYPOST_PORT says otherwise."
+        " All settings are environment variables; docs/settings.md lists them.",
+    ).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     os.umask(0o077)
     try:

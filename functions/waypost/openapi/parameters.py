@@ -22,6 +22,7 @@ from waypost.openapi.patterns import (
     TOKEN,
     Schema,
     any_case,
+    name_of,
     up_to,
 )
 from waypost.openapi.schemas import EXAMPLE_ID
@@ -155,7 +156,7 @@ def _flow_control() -> Sequence[Parameter]:
         _header(
             "Upstash-Flow-Control-Key",
             f"Messages that have the same one share its limits. Any text of {limits.FLOW_KEY_LENGTH} characters at"
-            " most.",
+            " most. Needs the limits.",
             {"type": "string", "maxLength": limits.FLOW_KEY_LENGTH},
             "customer-42",
         ),
@@ -163,8 +164,8 @@ def _flow_control() -> Sequence[Parameter]:
             "Upstash-Flow-Control-Value",
             "The key's limits from this message on: `parallelism`, requests at once, to"
             f" {limits.PARALLELISM:,}; `rate`, starts in a `period`, to {limits.RATE:,}; the period, 1 s if it is left"
-            f" out, is whole seconds to {longest}. One of the first two at least; what is left out is no limit. Without"
-            " a value the key's limits stay. Needs the key.",
+            f" out, is whole seconds to {longest}. One of the first two at least; what is left out is no limit. If it"
+            " is given and empty, the key's limits stay. Needs the key.",
             FLOW_LIMITS,
             "parallelism=5, rate=10, period=1m",
         ),
@@ -212,7 +213,7 @@ def schedule_settings(policy: Policy) -> Sequence[Parameter]:
         _header(
             "Upstash-Schedule-Id",
             "Its id; one is drawn if none is given. A schedule that has it is replaced.",
-            {"type": "string", "pattern": f"^([A-Za-z0-9_.-]{{1,{limits.SCHEDULE_ID_LENGTH}}})?$"},
+            {"type": "string", "pattern": f"^({name_of(limits.SCHEDULE_ID_LENGTH)})?$"},
             "report",
         ),
         _header(

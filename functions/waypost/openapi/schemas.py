@@ -273,6 +273,10 @@ def _headers(description: str) -> Schema:
     }
 
 
+def _caller(description: str) -> dict[str, Schema]:
+    return {"callerIP": text(description), "callerIp": text("The same.")}
+
+
 def _accepted(policy: Policy) -> dict[str, Schema]:
     """What a message was accepted with."""
     return {
@@ -283,7 +287,7 @@ def _accepted(policy: Policy) -> dict[str, Schema]:
         "notBefore": number(f"The first attempt starts no earlier, {_TIME}."),
         "createdAt": number(f"When it was accepted, {_TIME}."),
         "header": _headers("What is forwarded to the destination, Content-Type included."),
-        "callerIP": text("The address that published it."),
+        **_caller("The address that published it."),
         "timeout": number("How long the destination may take, in milliseconds.", minimum=1),
         **_VIA,
         **_TERMS,
@@ -315,7 +319,7 @@ def _schedule(policy: Policy) -> Schema:
             "cron": text("When it fires, as it was given."),
             "createdAt": number(f"When it was made first, {_TIME}."),
             "isPaused": {"type": "boolean", "description": "True: it does not fire until it is resumed."},
-            "callerIP": text("The address that made it: that of its messages."),
+            **_caller("The address that made it: that of its messages."),
             "method": text("How the destination is called."),
             "retries": number("Retries after the first attempt.", minimum=0, maximum=policy.max_retries),
             "header": _headers("What is forwarded to the destination, Content-Type included."),
@@ -377,7 +381,7 @@ _STANDING: Mapping[str, Schema] = {
         ),
     },
     "retried": number("Attempts that came back without success.", minimum=0),
-    "nextDeliveryTime": number(f"With RETRY: the next attempt starts no earlier, {_TIME}."),
+    "nextDeliveryTime": number(f"With RETRY, or when it was made due: the next attempt starts no earlier, {_TIME}."),
     "endedAt": number(f"When it ended, {_TIME}."),
     "waiting": text("Why it waits, in one sentence; left out where it does not."),
     "rateWindows": {
