@@ -232,7 +232,7 @@ def check_name(name: str) -> str:
     if not is_group_name(name):
         raise BadRequest(
             f"{shown(name)} can't be the name of a URL group, write letters, digits, -, _ and ., at most"
-            f" {limits.GROUP_NAME_LENGTH} of them"
+            f" {limits.GROUP_NAME_LENGTH} of them, and not . or .. alone"
         )
     return name
 

@@ -49,7 +49,7 @@ def check_queue_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise BadRequest(
             f"{shown(name)} can't be the name of a queue, write letters, digits, -, _ and ., at most"
-            f" {limits.QUEUE_NAME_LENGTH} of them"
+            f" {limits.QUEUE_NAME_LENGTH} of them, and not . or .. alone"
         )
     return name
 

@@ -234,7 +234,8 @@ def read_schedule(
     if schedule_id and not _ID_OF_SCHEDULE.fullmatch(schedule_id):
         raise own.bad(
             _SCHEDULE_ID,
-            f"can't be a schedule's id, write letters, digits, -, _ and ., at most {limits.SCHEDULE_ID_LENGTH} of them",
+            f"can't be a schedule's id, write letters, digits, -, _ and ., at most {limits.SCHEDULE_ID_LENGTH} of them,"
+            " and not . or .. alone",
         )
     if queue := own.values.get(_QUEUE, ""):
         try:
