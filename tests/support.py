@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import random
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
@@ -121,9 +122,20 @@ class Desk:
         self.table = FailingTable(self.store)
         self.ports = Ports(self.table, self.rung, self.blobs, self.sender, self.clock, random.Random(1).randbytes)
         self.policy = policy or Policy()
-        self.service = assemble(
-            self.ports, self.policy, Tokens({one.token: one.name for one in (ONE, TWO)}), guard or Guard(), llm
-        )
+        self._guard, self._llm = guard or Guard(), llm
+        self._assemble()
+
+    def _assemble(self) -> None:
+        tokens = Tokens({one.token: one.name for one in (ONE, TWO)})
+        self.service = assemble(self.ports, self.policy, tokens, self._guard, self._llm)
+
+    async def restart(self) -> None:
+        """As after a crash: bells and memory are gone, the store stands."""
+        self.rung.bells.clear()
+        self.policy = dataclasses.replace(self.policy, boot=self.policy.boot + "again")
+        self._assemble()
+        await self.open()
+        await self.service.look.recover()
 
     async def open(self) -> Desk:
         await self.service.look.open()

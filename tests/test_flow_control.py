@@ -223,6 +223,58 @@ def test_a_pin_without_a_period_keeps_the_key_s(tmp_path: Path) -> None:
     with_desk(tmp_path, test)
 
 
+def test_after_a_restart_the_window_that_was_full_ends_as_before(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        ids = [await desk.publish(under_key("rate=2,period=5s")) for _ in range(5)]
+        assert await sent_until_the_window_ends(desk) == ids[:2]
+        await desk.restart()
+        assert (await desk.seen(ids[2]))["waiting"].startswith("the rate window of key k opens at 2")
+        while len(desk.sender.sent) < 4 and await desk.deliver():
+            pass
+        assert [dict(one.headers)["Upstash-Message-Id"] for one in desk.sender.sent] == ids[:4]
+        assert desk.clock.ms < NOW_MS + 15 * SECOND
+
+    with_desk(tmp_path, test)
+
+
+def test_a_key_that_is_paused_counts_those_who_were_let_in_as_waiting(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        for _ in range(30):
+            await desk.publish(under_key("parallelism=10"))
+
+        async def count(_: str) -> None:
+            if len(desk.sender.sent) == 0:
+                await desk.call("POST", f"{KEY}/pause")
+                now = await key(desk)
+                assert (now["waitListSize"], now["parallelismCount"]) == (29, 1)
+                together = (await desk.call("GET", "/v2/globalParallelism")).content
+                assert together == {"parallelismMax": 10, "parallelismCount": 1}
+
+        while_sent(desk, count)
+        assert len(await sent(desk)) == 1
+        assert ((await key(desk))["waitListSize"], (await key(desk))["parallelismCount"]) == (29, 0)
+        await desk.call("POST", f"{KEY}/resume")
+        assert len(await sent(desk)) == 29
+
+    with_desk(tmp_path, test)
+
+
+def test_after_an_unpin_only_newer_messages_bring_limits(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await desk.publish(under_key("parallelism=1"))
+        await desk.call("POST", f"{KEY}/pin", query="parallelism=5")
+        await desk.publish({**under_key("parallelism=2"), "Upstash-Delay": "3s"})
+        await desk.publish(under_key("parallelism=9"))
+        desk.clock.ms += SECOND
+        await desk.call("POST", f"{KEY}/unpin", query="parallelism=true")
+        await sent(desk)
+        assert (await key(desk))["parallelismMax"] == 5
+        await desk.publish(under_key("parallelism=4"))
+        assert (await key(desk))["parallelismMax"] == 4
+
+    with_desk(tmp_path, test)
+
+
 def test_keys_are_listed_and_searched_and_apart(tmp_path: Path) -> None:
     async def test(desk: Desk) -> None:
         for name in ("tenant/1", "tenant/2", "other"):

@@ -275,12 +275,75 @@ def test_who_waits_for_the_first_attempt_is_not_called_a_retry(tmp_path: Path) -
         desk.sender.answers = [Answer(500, (), b"")]
         await upsert(desk)
         await desk.deliver()
-        shown = await desk.seen(delayed)
+        shown = await desk.seen(made_due)
         assert (shown["state"], shown["retried"]) == ("RETRY", 1)
         await desk.call("POST", "/v2/queues/q/pause")
-        waiting = (await desk.seen(delayed))["waiting"]
+        waiting = (await desk.seen(made_due))["waiting"]
         assert waiting.startswith("retry 1 at 2")
         assert "; queue q has been paused since 2" in waiting
+
+    with_desk(tmp_path, test)
+
+
+def test_who_is_hurried_while_he_stands_in_line_waits_for_his_turn(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        first, second, third = [await enqueue(desk) for _ in range(3)]
+        await desk.call("POST", f"/v2/messages/{third}/retry")
+        states = []
+
+        async def read(_: str) -> None:
+            states.append((await desk.seen(third))["state"])
+
+        while_sent(desk, read)
+        assert await sent(desk) == [first, second, third]
+        assert states == ["CREATED", "CREATED", "ACTIVE"]
+
+    with_desk(tmp_path, test)
+
+
+def test_who_is_made_due_stands_in_line_when_that_is_answered(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        dead = await enqueue(desk, headers={"Upstash-Retries": "0"})
+        desk.sender.answers = [Answer(500, (), b"")]
+        assert await sent(desk) == [dead]
+        await upsert(desk, paused=True)
+        later = await enqueue(desk, headers={"Upstash-Delay": "1h"})
+        await desk.call("POST", f"/v2/messages/{later}/retry")
+        assert (await queue(desk))["lag"] == 1
+        [again] = (await desk.call("POST", "/v2/dlq/retry")).content["responses"]
+        assert (await queue(desk))["lag"] == 2
+        assert (await desk.seen(again["messageId"]))["waiting"].startswith("queue q has been paused since 2")
+        last = await enqueue(desk)
+        await desk.call("POST", "/v2/queues/q/resume")
+        assert await sent(desk) == [later, again["messageId"], last]
+
+    with_desk(tmp_path, test)
+
+
+def test_who_is_made_due_in_a_deleted_queue_ends(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        later = await enqueue(desk, headers={"Upstash-Delay": "1h"})
+        await desk.call("DELETE", "/v2/queues/q")
+        await desk.call("POST", f"/v2/messages/{later}/retry")
+        assert await sent(desk) == []
+        assert (await desk.seen(later))["error"] == "its queue was deleted"
+
+    with_desk(tmp_path, test)
+
+
+def test_what_is_still_out_of_a_deleted_queue_is_none_of_the_next_ones_lag(tmp_path: Path) -> None:
+    async def test(desk: Desk) -> None:
+        await enqueue(desk)
+
+        async def use_again(_: str) -> None:
+            if len(desk.sender.sent) == 0:
+                await desk.call("DELETE", "/v2/queues/q")
+                await enqueue(desk)
+                assert (await queue(desk))["lag"] == 1
+
+        while_sent(desk, use_again)
+        assert len(await sent(desk)) == 2
+        assert (await queue(desk))["lag"] == 0
 
     with_desk(tmp_path, test)
 
@@ -436,6 +499,8 @@ def test_more_parallelism_counts_at_once(tmp_path: Path) -> None:
         await upsert(desk, parallelism=2)
         waiting = [(await desk.seen(one)).get("waiting") for one in three]
         assert waiting == [None, None, "behind 2 in queue q"]
+        await upsert(desk, parallelism=3)
+        await upsert(desk, parallelism=1)
         assert await sent(desk) == three
 
     with_desk(tmp_path, test)

@@ -11,6 +11,7 @@ from waypost.core.flow_control import Change, check_key, paused, read_pin, read_
 from waypost.core.lane_operations import LaneOperations
 from waypost.core.ports import Ports
 from waypost.core.query import Query
+from waypost.core.some_at_once import some_at_once
 from waypost.core.terms import LaneKind
 from waypost.shapes import flow_key_shape
 
@@ -55,7 +56,8 @@ class FlowRoutes:
         """Over the keys that limit parallelism: what of their slots is taken."""
         limiting = [one for one in await self._lanes.lanes(account, LaneKind.KEY) if one.limits_parallelism]
         most = sum(lane.limits.parallelism for lane in limiting)
-        return Reply(200, {"parallelismMax": most, "parallelismCount": sum(len(lane.held) for lane in limiting)})
+        at_work = await some_at_once(lambda lane: self._lanes.at_work(account, lane), limiting)
+        return Reply(200, {"parallelismMax": most, "parallelismCount": sum(at_work)})
 
     async def _changed(self, account: str, match: re.Match[str], change: Change) -> Reply:
         name = _name(match)

@@ -219,9 +219,9 @@ def flow_key_shape(key: Standing, now_ms: int) -> dict[str, Any]:
     lane, limits = key.lane, key.lane.limits
     return {
         "flowControlKey": lane.name,
-        "waitListSize": key.waiting,
+        "waitListSize": key.lag - key.at_work,
         "parallelismMax": limits.parallelism,
-        "parallelismCount": len(lane.held),
+        "parallelismCount": key.at_work,
         "rateMax": limits.rate,
         "rateCount": lane.in_window(now_ms).used if limits.rate else 0,
         "ratePeriod": limits.period_ms // SECOND if limits.rate else 0,

@@ -81,7 +81,7 @@ def assemble(ports: Ports, policy: Policy, tokens: Tokens, guard: Guard, llm: Ll
             messages,
             canceller,
             LaneOperations(ports, policy, lane_store, lanes),
-            DeadLetters(ports, policy, acceptor),
+            DeadLetters(ports, policy, acceptor, lanes),
             keys,
         ),
         deliverer=Deliverer(ports, policy, looked, fresh, keys.keys, acceptor, orders, lanes, llm, log),

@@ -71,6 +71,13 @@ class SimDynamo:
         await self._answer()
         return item
 
+    def item(self, key: Key) -> Item | None:
+        return self._version(key).item
+
+    def items(self, pk: str) -> Sequence[Item]:
+        found = [self.item(Key(pk, sk)) for sk in sorted(self._partitions[pk])]
+        return [one for one in found if one is not None]
+
     async def get_many(self, keys: Sequence[Key]) -> list[Item | None]:
         fault = self._world.take_fault()
         items = [self._eventually(key, fault) for key in keys]
@@ -281,6 +288,12 @@ class Cloud(World):
         self.fast, self.slow = Queue(self, "deliver"), Queue(self, "deliver-slow")
         for work in (self.fast.hand_over(), self.slow.hand_over(), self._tick()):
             self.tasks.append(self.loop.create_task(work))
+
+    def item(self, key: Key) -> Item | None:
+        return self.table.item(key)
+
+    def items(self, pk: str) -> Sequence[Item]:
+        return self.table.items(pk)
 
     def make_here(self) -> Environment:
         here = super().make_here()

@@ -203,6 +203,7 @@ def drawn_in_lanes(seed: int, messages: int = 12) -> LaneScript:
     specs = [spec(number) for number in range(messages)]
     times = sorted(rng.choice((0, rng.uniform(0, 10))) for _ in specs)
     cancelled = {number: rng.choice((0, 0.05, 2, 12)) for number in range(messages) if rng.random() < 0.15}
+    hurried = {number: rng.uniform(0, 12) for number in range(messages) if rng.random() < 0.15}
     chosen = [
         (rng.uniform(0, 15), lane, *rng.choice(operations(lane))) for lane in lanes for _ in range(rng.randrange(4))
     ]
@@ -215,6 +216,9 @@ def drawn_in_lanes(seed: int, messages: int = 12) -> LaneScript:
         async def publish(number: int) -> None:
             await asyncio.sleep(times[number])
             told = await history.publish(specs[number])
+            if told and number in hurried:
+                await asyncio.sleep(hurried[number])
+                await history.hurry(told.message_id)
             if told and number in cancelled:
                 await asyncio.sleep(cancelled[number])
                 await history.cancel(told.message_id)

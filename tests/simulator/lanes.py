@@ -7,19 +7,19 @@ import itertools
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from simulator.history import History, Spec, Told
+from simulator.lane_watch import LaneWatch
 from simulator.world import EPOCH_MS, HARMLESS, Arrival
 
-#: Longer than anybody who was let in takes to begin, unless something is struck.
-_PROMPT_MS = 5_000
 #: After this a slot of which nothing is heard was asked after, and a tick has come.
 _LATE_MS = 900_000
 #: From the last look at the clock to the request, and if that is held up.
 _SENT_MS = 500
 _SENT_LATE_MS = 6_000
+_KILLS = {"kill_before", "kill_after"}
 _DELAYS = {"bells_lost", "bells_late", "not_taken", "items_absent", "items_old", "half_written"}
 
 
@@ -40,6 +40,14 @@ class Lanes(History):
     limits: defaultdict[str, list[tuple[int, dict[str, int]]]] = field(default_factory=lambda: defaultdict(list))
     #: By message: the windows that its attempts counted in.
     windows: dict[str, list[int]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.watch = LaneWatch(self.world)
+        self.world.tasks.append(self.world.loop.create_task(self.watch.watch(self._watched)))
+
+    def _watched(self) -> Iterable[str]:
+        all_have_ended = all(one.message_id in self.final for one in self.told)
+        return () if all_have_ended and not self.world.faults_armed else self.limits
 
     async def publish(self, spec: Spec) -> Told | None:
         if spec.queue and spec.lane not in self.limits:
@@ -99,6 +107,14 @@ class Lanes(History):
         done = [one.what for one in self.operated if one.lane == lane and one.what in ("pause", "resume", "upsert")]
         return bool(done) and done[-1] == "pause"
 
+    @property
+    def keeps_bells(self) -> bool:
+        """Whether nothing has struck that loses a bell for long, or makes one late. A machine that starts again rings
+        for all that it finds."""
+        struck = {fault for _, fault in self.world.injected.elements()}
+        harmless = (HARMLESS - _DELAYS) | (_KILLS if self.world.machine else set())
+        return harmless >= struck and not any(self.world.ticks.missing_s)
+
     # The check --------------------------------------------------------------------------------------------------------
 
     def check(self) -> list[str]:
@@ -116,8 +132,8 @@ class Lanes(History):
                 wrong += self._check_order(lane, told)
             wrong += self._check_paused(lane, arrivals)
             wrong += self._check_deleted(lane, told)
-            if HARMLESS.issuperset(struck) and not _DELAYS.intersection(struck) and not any(self.world.ticks.missing_s):
-                wrong += self._check_nobody_waits_in_vain(lane, told)
+            if self.keeps_bells:
+                wrong += self.watch.objections(lane)
         return sorted({*wrong, *super().check()})
 
     def _allowed(self, lane: str, name: str, at_ms: int, since_ms: int) -> int:
@@ -213,25 +229,4 @@ class Lanes(History):
                     wrong.append(f"{lane} was deleted, and {one.spec.tag} was sent afterwards")
                 if not mine and self.final.get(one.message_id) not in ("CANCELED", None):
                     wrong.append(f"{lane} was deleted, and {one.spec.tag} is {self.final.get(one.message_id)}")
-        return wrong
-
-    def _check_nobody_waits_in_vain(self, lane: str, told: Sequence[Told]) -> list[str]:
-        """Nobody stands in line for long while a slot is free and the window is open."""
-        if any(one.lane == lane for one in self.operated) or any(one.spec.delay_s or one.spec.fails for one in told):
-            return []
-        limits = self.limits[lane][-1][1]
-        taken = []
-        for one in told:
-            mine = [a for a in self.world.arrivals if one.message_id in (a.message_id, a.about)]
-            if mine:
-                taken.append((mine[0].at_ms, max(a.ends_ms for a in mine), one))
-        wrong = []
-        for begun_ms, _, one in taken:
-            waited_from = max(one.answered_ms, begun_ms - _PROMPT_MS)
-            inside = [t for t in taken if t[2] is not one and t[0] < begun_ms and t[1] > waited_from]
-            recent = [t for t in taken if t[2] is not one and t[0] > waited_from - limits["period"] * 1000]
-            full = limits["parallelism"] and len(inside) >= limits["parallelism"]
-            closed = limits["rate"] and len(recent) >= limits["rate"]
-            if begun_ms - one.answered_ms > _PROMPT_MS and not full and not closed:
-                wrong.append(f"{lane}: {one.spec.tag} waited in vain from {waited_from} to {begun_ms}")
         return wrong

@@ -112,7 +112,7 @@ def test_a_queue_that_does_not_wait_for_callbacks(monkeypatch: pytest.MonkeyPatc
 
 @MODES
 def test_slots_that_nobody_asks_after(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
-    monkeypatch.setattr(Lane, "overdue", lambda self, now_ms, boot, ask_all=False: [])
+    monkeypatch.setattr(Lane, "overdue", lambda self, now_ms, ask_all=False: [])
     assert objections(mode, *LANE_SCRIPTS)
 
 
@@ -126,3 +126,15 @@ def test_a_start_in_a_window_that_is_over(monkeypatch: pytest.MonkeyPatch, mode:
 
     monkeypatch.setattr(Lane, "turn", never_late)
     assert objections(mode, "rated", "rated_and_few_at_once", "told_twice")
+
+
+def test_no_bell_for_the_end_of_a_full_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lane, "waits_for_a_bell", lambda self, now_ms: False)
+    assert objections_in_drawn("machine")
+    assert objections_in_drawn("cloud")
+
+
+def test_fewer_slots_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lane, "_free_slots", property(lambda self: max(0, 1 - len(self.held))))
+    assert objections_in_drawn("machine")
+    assert objections_in_drawn("cloud")

@@ -15,13 +15,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import msgspec
+
 from simulator.loop import SimLoop
 from support import given_body
 from waypost.call import Call, Reply
 from waypost.core.accounts import Account, Tokens
 from waypost.core.guard import Guard
 from waypost.core.policy import Policy
-from waypost.core.ports import Answer, Bell, Busy, Key, NoAnswer, Outgoing, Ports, Table, Unavailable
+from waypost.core.ports import MAX, Answer, Bell, Busy, Item, Key, NoAnswer, Outgoing, Ports, Table, Unavailable
 from waypost.core.signing import SigningKeys
 from waypost.engines.embedded.table import EmbeddedTable, Row
 from waypost.wiring import Service, assemble
@@ -282,6 +284,16 @@ class World:
         self.clock = SimClock(self)
         self.ticks = Ticks()
         self.faults_armed = True
+
+    # What is stored, for checks -------------------------------------------------------------------------------------
+
+    def item(self, key: Key) -> Item | None:
+        found = self.store.get(key)
+        return msgspec.msgpack.decode(found) if found else None
+
+    def items(self, pk: str) -> Sequence[Item]:
+        """In order."""
+        return [msgspec.msgpack.decode(data) for _, data in self.store.query(pk, "", MAX, sys.maxsize, False)]
 
     # Life ------------------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from waypost.core import limits
 from waypost.core.accept import Acceptor, Request
 from waypost.core.body import BodyMissing, load_body
 from waypost.core.ids import Place, place_of
+from waypost.core.lanes import Lanes
 from waypost.core.letter_filter import Wanted, cursor_at
 from waypost.core.message import VERSION, Message, Phase, State, message_key, state_key
 from waypost.core.policy import Policy
@@ -77,10 +78,11 @@ class Found(Struct, frozen=True):
 
 
 class DeadLetters:
-    def __init__(self, ports: Ports, policy: Policy, acceptor: Acceptor) -> None:
+    def __init__(self, ports: Ports, policy: Policy, acceptor: Acceptor, lanes: Lanes) -> None:
         self._ports = ports
         self._policy = policy
         self._acceptor = acceptor
+        self._lanes = lanes
 
     async def read(self, account: str, dlq_id: str) -> Letter | None:
         """None for what is unknown, another account's, or older than the retention."""
@@ -128,7 +130,7 @@ class DeadLetters:
         now = self._ports.clock.now_ms()
         watch = Stopwatch(self._ports.clock, now)
         terms, due_ms = changed(message.terms, now)
-        again = await self._acceptor.make(
+        made = await self._acceptor.make(
             Request(
                 account=message.account,
                 url=message.url,
@@ -140,13 +142,16 @@ class DeadLetters:
                 via=message.via,
             )
         )
+        [again] = await self._lanes.placed([made])
         try:
             ours = await self._exchange(letter, again)
         except (Busy, Unavailable):
-            # What may stand now, and has no letter any more, must not be missed by the look.
-            await self._acceptor.announce(again, watch)
+            # What may stand now, and has no letter any more, must not be missed by the look. Nor must it hold up a
+            # line in which it may not stand.
+            await self._acceptor.announce(made, watch)
             raise
         if not ours:
+            await self._lanes.forget_place(again)
             return None
         await self._acceptor.announce(again, watch)
         return again.id

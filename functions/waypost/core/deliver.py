@@ -188,6 +188,8 @@ class Deliverer:
     async def _after_refused_claim(self, message: Message, state: State) -> Attempt | None:
         now = self._ports.clock.now_ms()
         if state.phase is Phase.RETRY and state.due_ms > now and not state.stop:
+            if message.lane and not place_in_line(message, state):
+                await self._lanes.stands_nowhere(message)
             if await self._wait_or_ring_again(message, state.due_ms - now):
                 return await self._claim(message)
         elif state.phase.final:

@@ -115,7 +115,7 @@ def _between(query: Query, name: str, most: int) -> int:
 
 
 def read_unpin(raw: str) -> Change:
-    """Limits that are unpinned stay until a message brings others. Raises BadRequest."""
+    """Limits that are unpinned stay until a message brings others that is accepted from then on. Raises BadRequest."""
     query = Query(raw, ("parallelism", "rate"), "a pin", word="limit")
     parallelism, rate = _flag(query, "parallelism"), _flag(query, "rate")
 
@@ -124,6 +124,7 @@ def read_unpin(raw: str) -> Change:
             lane,
             pinned_parallelism=lane.pinned_parallelism and not parallelism,
             pinned_rate=lane.pinned_rate and not rate,
+            set_by_ms=now_ms,
         )
 
     return change

@@ -180,10 +180,9 @@ class Lane(Struct, frozen=True):
         held = self.held.get(message_id)
         return held is not None and held.place == place
 
-    def overdue(self, now_ms: int, boot: str, *, ask_all: bool = False) -> Sequence[Entrant]:
+    def overdue(self, now_ms: int, *, ask_all: bool = False) -> Sequence[Entrant]:
         """Slots that somebody must ask after: nothing was heard of them for long, or not since a restart."""
-        every = ask_all or self.boot != boot
-        return [(one, held.place) for one, held in self.held.items() if every or held.ask_ms <= now_ms]
+        return [(one, held.place) for one, held in self.held.items() if ask_all or held.ask_ms <= now_ms]
 
     def wake_at(self, now_ms: int) -> int:
         """When there is something to do at the latest if nobody comes; the line is not empty."""
@@ -193,6 +192,15 @@ class Lane(Struct, frozen=True):
         elif full_until := self.is_full_until(now_ms):
             times.append(full_until)
         return min(times, default=now_ms + ASKED_AFTER_MS)
+
+    def as_seen_from(self, boot: str) -> Lane:
+        """By the process of that start: bells of another one are gone, and nobody knows what has become of slots. Where
+        processes share a lane none of them has a name."""
+        if self.boot == boot:
+            return self
+        return replace(
+            self, boot=boot, wake_ms=0, held={one: replace(slot, ask_ms=0) for one, slot in self.held.items()}
+        )
 
     # What may become of it --------------------------------------------------------------------------------------------
 

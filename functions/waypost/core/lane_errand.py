@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from waypost.core.lane import (
     QUEUE_DELETED,
-    Entrant,
     Lane,
     entry_from,
     entry_key,
@@ -59,14 +58,15 @@ class LaneErrand:
         early_ms = lane.is_full_until(self._ports.clock.now_ms()) - self._ports.clock.now_ms()
         if 0 < early_ms <= _WAIT_HERE_MS:
             await self._ports.clock.sleep_ms(early_ms)
-        done = await self._cancel_void(account, digest, lane) if lane.void_below else []
-        await self._lanes.visit(account, digest, done=done)
+        inside = [one for one, held in lane.held.items() if held.place <= lane.void_below]
+        if lane.void_below:
+            await self._cancel_void(account, digest, lane, inside)
+        await self._lanes.visit(account, digest, ask_all=bool(inside))
 
-    async def _cancel_void(self, account: str, digest: str, lane: Lane) -> list[Entrant]:
-        """What was in the queue when it was deleted. Returns whose slots are free then."""
+    async def _cancel_void(self, account: str, digest: str, lane: Lane, inside: list[str]) -> None:
+        """What was in the queue when it was deleted; `inside`: what holds a slot."""
         until_ms = self._ports.clock.monotonic_ms() + _TURN_MS
-        inside = [(one, held.place) for one, held in lane.held.items() if held.place <= lane.void_below]
-        await self._cancel(account, [one for one, _ in inside])
+        await self._cancel(account, inside)
         while True:
             page = await self._ports.table.query(
                 line_of(account, digest), last=place_bound(lane.void_below + 1), limit=_PAGE
@@ -79,8 +79,6 @@ class LaneErrand:
             entries = [entry_from(item) for item in page.items]
             await self._cancel(account, [one.message_id for one in entries])
             await self._ports.table.write_many([Delete(entry_key(account, digest, one.entrant)) for one in entries])
-        states = await named(self._ports, [f"{account}#{one}" for one, _ in inside])
-        return [one for one, (message, state) in zip(inside, states, strict=True) if not message or state.phase.final]
 
     async def _cancel(self, account: str, message_ids: list[str]) -> None:
         found = await named(self._ports, [f"{account}#{one}" for one in message_ids])

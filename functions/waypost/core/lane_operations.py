@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from waypost.core.lane import Lane, entry_from, lane_ref, line_of, place_bound
 from waypost.core.lane_store import LaneStore
-from waypost.core.lanes import Lanes
+from waypost.core.lanes import Lanes, count_at_work
 from waypost.core.message import Message, Phase, State, lane_digest, place_in_line
 from waypost.core.policy import Policy
 from waypost.core.ports import MAX, Bell, Item, Ports
@@ -23,15 +23,12 @@ _COUNTED = 1_000
 
 
 class Standing(Struct, frozen=True):
-    """A lane as readers see it, and how many stand in its line."""
+    """A lane as readers see it. `lag`: how many of its messages stand in line or hold a slot. `at_work`: how many are
+    being sent, or about to be."""
 
     lane: Lane
-    waiting: int
-
-    @property
-    def lag(self) -> int:
-        """Those that are being sent included."""
-        return self.waiting + len(self.lane.held)
+    lag: int
+    at_work: int
 
 
 class LaneOperations:
@@ -66,7 +63,12 @@ class LaneOperations:
         if len(entries) == _COUNTED:
             given, left = await self._store.places(account, digest)
             waiting = max(waiting, given - left - lane.left - len(lane.held))
-        return Standing(lane, waiting)
+        inside = sum(held.place > lane.void_below for held in lane.held.values())
+        return Standing(lane, waiting + inside, await self.at_work(account, lane))
+
+    async def at_work(self, account: str, lane: Lane) -> int:
+        """Who holds a slot of a lane that is paused may not have begun."""
+        return await count_at_work(self._ports, account, list(lane.held)) if lane.paused_ms else len(lane.held)
 
     async def change(
         self,
@@ -131,7 +133,9 @@ class LaneOperations:
         opens_ms = lane.is_full_until(now)
         if opens_ms and before < lane.limits.rate:
             return f"the rate window of {lane.shown} opens at {_shown(opens_ms)}"
-        before += len(lane.held)
+        before += sum(one.place < place for one in lane.held.values())
+        if not before:
+            return None
         return f"behind {before if before < _COUNTED else f'{_COUNTED:,} or more'} in {lane.shown}"
 
     async def _line(self, account: str, lane: str, standing: Lane, last: str = MAX) -> Sequence[Item]:

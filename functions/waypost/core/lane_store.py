@@ -24,7 +24,10 @@ class LaneStore:
 
     async def read(self, account: str, lane: str) -> Lane | None:
         item = await self._ports.table.get(lane_key(account, lane))
-        return Lane.from_item(item) if item else None
+        return self._standing(item) if item else None
+
+    def _standing(self, item: Item) -> Lane:
+        return Lane.from_item(item).as_seen_from(self._policy.boot)
 
     async def change(
         self, account: str, kind: LaneKind, name: str, how: Callable[[Lane, int], Lane], made: Limits | None
@@ -36,7 +39,7 @@ class LaneStore:
         async def change(item: Item | None) -> None:
             nonlocal found
             now = self._ports.clock.now_ms()
-            standing = Lane.from_item(item) if item else None
+            standing = self._standing(item) if item else None
             new = Lane(kind, name, created_ms=now, updated_ms=now, limits=made) if made else None
             found = standing or new
             if found is None:

@@ -128,6 +128,7 @@ class Lanes:
         standing_lane = await self._store.read(account, lane)
         if standing_lane and standing_lane.is_void(0, message.created_ms):
             return False
+        await self._leave_former_place(message, standing_lane, 0)
         place = await self._store.take_places(account, lane, 1)
         try:
             await self._ports.table.write(in_place(message, state, place))
@@ -217,10 +218,21 @@ class Lanes:
         if turn is Turn.NOW and standing.is_crowded and await self._enough_are_at_work(account, standing, message.id):
             turn = Turn.CROWDED
         if turn is not Turn.NOW:
+            await self._leave_former_place(message, standing, place)
             return Admission(turn)
         window_ms = standing.held[message.id].window_ms
         only_ends = standing.holds_to_the_end or (standing.limits_parallelism and not window_ms)
         return Admission(turn, window_ms, heard_of=not only_ends)
+
+    async def stands_nowhere(self, message: Message) -> None:
+        """Said when it hears a bell although it is not due."""
+        await self._leave_former_place(message, await self._store.read(message.account, message.lane), 0)
+
+    async def _leave_former_place(self, message: Message, standing: Lane | None, place: int) -> None:
+        """An entry that was written late, or not taken out, lets somebody in where he stands no more."""
+        held = standing.held.get(message.id) if standing else None
+        if held and held.place != place:
+            await self.release(message, held.place)
 
     async def begin(self, message: Message, place: int) -> None:
         """While the request is out: between the turn and the request, a pause might come unseen."""
@@ -228,14 +240,8 @@ class Lanes:
 
     async def _enough_are_at_work(self, account: str, standing: Lane, message_id: str) -> bool:
         """Asked after one's own claim: of two who are claimed at once, one sees the other."""
-
-        async def is_at_work(other_id: str) -> bool:
-            place = place_of(other_id)
-            item = await self._ports.table.get(state_key(account, other_id, place)) if place else None
-            return State.from_item(item).phase is Phase.ACTIVE
-
         others = [other_id for other_id in standing.held if other_id != message_id]
-        return sum(await some_at_once(is_at_work, others)) >= standing.limits.parallelism
+        return await count_at_work(self._ports, account, others) >= standing.limits.parallelism
 
     async def _renew(self, account: str, standing: Lane, entrant: Entrant) -> tuple[Turn, Lane]:
         """Counts its start in the window that is open now, if that has room."""
@@ -328,12 +334,12 @@ class Lanes:
     async def _ring_again(self, account: str, lane: str) -> None:
         await self._ports.doorbell.ring([Bell(lane_ref(account, lane), _AGAIN_MS)])
 
-    async def visit(self, account: str, lane: str, *, done: Collection[Entrant] = ()) -> None:
-        """Takes the slots of those who have left, and lets in whoever may start.
+    async def visit(self, account: str, lane: str, *, ask_all: bool = False) -> None:
+        """Lets in whoever may start. `ask_all`: asks after all slots before.
 
         Raises Busy or Unavailable; what was done then is not known.
         """
-        await self._visit(account, lane, [_Caller(one, _Why.LEAVES) for one in done])
+        await self._visit(account, lane, ask_all=ask_all)
 
     async def go_on(self, account: str, changed: Lane) -> None:
         """After an operator has changed a lane: asks after all of its slots, and lets in whoever may start."""
@@ -423,7 +429,7 @@ class Lanes:
     # Slots of which nothing is heard ----------------------------------------------------------------------------------
 
     async def _asked_after(self, account: str, standing: Lane, now: int, *, ask_all: bool) -> Lane:
-        overdue = standing.overdue(now, self._policy.boot, ask_all=ask_all)
+        overdue = standing.overdue(now, ask_all=ask_all)
         answers = await some_at_once(lambda one: self._ask_after(account, standing, one, now), overdue)
         known = dict(zip(overdue, answers, strict=True))
         left = standing.without([one for one, until_ms in known.items() if until_ms is None])
@@ -471,6 +477,17 @@ def _noted(lane: Lane, callers: Sequence[_Caller]) -> Lane:
     of = {why: [one.who for one in callers if one.why is why] for why in _Why}
     lane = lane.begun(of[_Why.BEGINS]).without(of[_Why.GOES_BACK], for_good=False)
     return lane.without(of[_Why.LEAVES])
+
+
+async def count_at_work(ports: Ports, account: str, message_ids: Sequence[str]) -> int:
+    """How many of them have an attempt under way."""
+
+    async def is_at_work(message_id: str) -> bool:
+        place = place_of(message_id)
+        item = await ports.table.get(state_key(account, message_id, place)) if place else None
+        return State.from_item(item).phase is Phase.ACTIVE
+
+    return sum(await some_at_once(is_at_work, message_ids))
 
 
 async def who_stands_in_line(ports: Ports, pending: Sequence[Pending]) -> Collection[str]:

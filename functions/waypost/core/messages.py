@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -10,9 +11,21 @@ from waypost.core.errors import Conflict
 from waypost.core.ids import place_of
 from waypost.core.lanes import Lanes
 from waypost.core.log import Log
-from waypost.core.message import Message, Phase, State, message_key, state_key
+from waypost.core.message import Message, Phase, State, message_key, place_in_line, state_key
 from waypost.core.policy import Policy
-from waypost.core.ports import Absent, AllOf, AnyOf, Bell, Change, Condition, ConditionFailed, Equals, Ports
+from waypost.core.ports import (
+    Absent,
+    AllOf,
+    AnyOf,
+    Bell,
+    Busy,
+    Change,
+    Condition,
+    ConditionFailed,
+    Equals,
+    Ports,
+    Unavailable,
+)
 from waypost.core.reminder import LOOK_AFTER_MS, remind
 from waypost.core.transitions import due_at_once, ended, under_way
 
@@ -77,18 +90,30 @@ class Messages:
         message, state = seen.message, seen.state
         if state.phase in (Phase.CREATED, Phase.RETRY) and not state.stop:
             now = self._ports.clock.now_ms()
+            due_ms = state.due_ms if state.phase is Phase.RETRY else message.due_ms
+            if due_ms <= now and place_in_line(message, state):
+                await self._ports.doorbell.ring([Bell(message.lane_ref, 0)])
+                return True  # It has its turn when it has: nobody is passed over.
             try:
                 # Whoever makes a message due owes it a reminder first. A tick in between must leave it alone.
                 await remind(self._ports, message.ref, now + LOOK_AFTER_MS, self._policy.shards)
-                await self._ports.table.write(due_at_once(message, now))
+                due = State.from_item(await self._ports.table.write(due_at_once(message, now)))
             except ConditionFailed as refused:
                 state = State.from_item(refused.item)
             else:
-                await self._ports.doorbell.ring([Bell(message.ref, 0, message.terms.timeout_ms)])
+                await self._go_on(message, due)
                 return True
         if state.phase.final:
             raise Conflict(f"message {message_id} has ended as {state.phase}: it can't be made due; publish it anew")
         raise Conflict(f"message {message_id} is being delivered: read what comes of it, then ask again")
+
+    async def _go_on(self, message: Message, due: State) -> None:
+        """Takes its place in its lane before anybody is answered: who comes later stands behind it."""
+        if message.lane and not place_in_line(message, due):
+            with contextlib.suppress(Busy, Unavailable):
+                if await self._lanes.arrive(message, due):
+                    return
+        await self._ports.doorbell.ring([Bell(message.ref, 0, message.terms.timeout_ms)])
 
     def _cancellation(self, message: Message, state: State, now: int) -> Change:
         if state.phase is Phase.ACTIVE:
