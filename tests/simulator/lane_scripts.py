@@ -203,7 +203,8 @@ def drawn_in_lanes(seed: int, messages: int = 12) -> LaneScript:
     specs = [spec(number) for number in range(messages)]
     times = sorted(rng.choice((0, rng.uniform(0, 10))) for _ in specs)
     cancelled = {number: rng.choice((0, 0.05, 2, 12)) for number in range(messages) if rng.random() < 0.15}
-    hurried = {number: rng.uniform(0, 12) for number in range(messages) if rng.random() < 0.15}
+    # Of who is hurried and cancelled nobody outside knows whether the attempt was under way.
+    hurried = {n: rng.uniform(0, 12) for n in range(messages) if rng.random() < 0.15 and n not in cancelled}
     chosen = [
         (rng.uniform(0, 15), lane, *rng.choice(operations(lane))) for lane in lanes for _ in range(rng.randrange(4))
     ]
