@@ -138,3 +138,15 @@ def test_fewer_slots_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Lane, "_free_slots", property(lambda self: max(0, 1 - len(self.held))))
     assert objections_in_drawn("machine")
     assert objections_in_drawn("cloud")
+
+
+def test_slots_of_who_stands_elsewhere_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def keeps(self: object, message: Message, standing: Lane | None) -> None: ...
+
+    monkeypatch.setattr(Lanes, "_leave_former_place", keeps)
+    assert objections("machine", "rated_and_few_at_once")
+
+
+def test_slots_and_bells_of_a_process_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Lane, "as_seen_from", lambda self, boot: self)
+    assert objections("machine", "rated", "keyed")

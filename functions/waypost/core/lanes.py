@@ -128,7 +128,7 @@ class Lanes:
         standing_lane = await self._store.read(account, lane)
         if standing_lane and standing_lane.is_void(0, message.created_ms):
             return False
-        await self._leave_former_place(message, standing_lane, 0)
+        await self._leave_former_place(message, standing_lane)
         place = await self._store.take_places(account, lane, 1)
         try:
             await self._ports.table.write(in_place(message, state, place))
@@ -218,7 +218,8 @@ class Lanes:
         if turn is Turn.NOW and standing.is_crowded and await self._enough_are_at_work(account, standing, message.id):
             turn = Turn.CROWDED
         if turn is not Turn.NOW:
-            await self._leave_former_place(message, standing, place)
+            if turn is Turn.IN_LINE:
+                await self._leave_former_place(message, standing)
             return Admission(turn)
         window_ms = standing.held[message.id].window_ms
         only_ends = standing.holds_to_the_end or (standing.limits_parallelism and not window_ms)
@@ -226,13 +227,16 @@ class Lanes:
 
     async def stands_nowhere(self, message: Message) -> None:
         """Said when it hears a bell although it is not due."""
-        await self._leave_former_place(message, await self._store.read(message.account, message.lane), 0)
+        await self._leave_former_place(message, await self._store.read(message.account, message.lane))
 
-    async def _leave_former_place(self, message: Message, standing: Lane | None, place: int) -> None:
-        """An entry that was written late, or not taken out, lets somebody in where he stands no more."""
+    async def _leave_former_place(self, message: Message, standing: Lane | None) -> None:
+        """An entry that was written late, or not taken out, lets somebody in where he stands no more. What he says is
+        read after the lane: where he has stood and does not stand then he never will."""
         held = standing.held.get(message.id) if standing else None
-        if held and held.place != place:
-            await self.release(message, held.place)
+        if held:
+            state = State.from_item(await self._ports.table.get(message.state_key))
+            if place_in_line(message, state) != held.place:
+                await self.release(message, held.place)
 
     async def begin(self, message: Message, place: int) -> None:
         """While the request is out: between the turn and the request, a pause might come unseen."""
