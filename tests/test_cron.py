@@ -147,6 +147,10 @@ def test_the_most_recent_one_is_found_wherever_one_looks_from() -> None:
         ("0 0 1 jan *", "0 0 1 1 *"),
         # In either of the two, where both are given; in both, where one begins with a star.
         ("0 0 13 * 5", "0 0 13 * FRI"),
+        ("0 0 ? * 1", "0 0 * * 1"),
+        # A range of one is one, whatever its step.
+        ("2-2/7 0 * * *", "2 0 * * *"),
+        ("1,2-2/7,30-50/10 0 * * MON-MON/2", "1,2,30,40,50 0 * * MON"),
     ],
 )
 def test_other_ways_to_say_it(text: str, same_as: str) -> None:

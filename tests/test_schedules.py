@@ -520,7 +520,8 @@ def test_a_group_gets_a_message_for_each_endpoint_that_it_has_then(tmp_path: Pat
     async def test(desk: Desk) -> None:
         day = Day(desk)
         await group(desk, f"{URL}/a")
-        await desk.call("PATCH", "/v2/topics/g", body=b'{"headers": {"Upstash-Retries": "0", "Upstash-Label": "of-g"}}')
+        defaults = {"Upstash-Retries": "0", "Upstash-Label": "of-g", "Upstash-Content-Based-Deduplication": "true"}
+        await desk.call("PATCH", "/v2/topics/g", body=json.dumps({"headers": defaults}).encode())
         schedule_id = await make(desk, {"Upstash-Label": "own"}, to="g")
         shape = await read(desk, schedule_id)
         assert (shape["destination"], shape["retries"], shape["labels"]) == ("g", 0, ["own"])

@@ -47,7 +47,7 @@ class ScheduleRoutes:
         ours: Sequence[tuple[str, str]] = split_control_keys(call.query)[1]
         if is_group_name(destination := unquote(match["schedule"])):
             group = await self._groups.read(account, destination)
-            headers = with_defaults(headers, ours, headers_of_json(group.headers))
+            headers = with_defaults(headers, ours, headers_of_json(group.headers), scheduled=True)
         else:
             url, ours, api = read_destination(match["schedule"], call.query, self._guard, self._llm)
             destination = API_LLM if api else url

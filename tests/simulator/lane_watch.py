@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from simulator.world import ACCOUNT, World
 from waypost.core.ids import place_of
@@ -27,10 +27,10 @@ class LaneWatch:
         #: How often somebody was seen to wait, whether in vain or not.
         self.waits = 0
 
-    async def watch(self, lanes: Callable[[], Iterable[str]]) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_S)
+    async def watch(self, lanes: Callable[[], Collection[str]], has_ended: Callable[[], bool]) -> None:
+        while not has_ended():
             self._look(lanes())
+            await asyncio.sleep(_EVERY_S)
 
     def objections(self, lane: str) -> list[str]:
         return [words for (where, _), words in self._in_vain.items() if where == lane]

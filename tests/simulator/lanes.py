@@ -7,7 +7,7 @@ import itertools
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from simulator.history import History, Spec, Told
@@ -43,11 +43,11 @@ class Lanes(History):
 
     def __post_init__(self) -> None:
         self.watch = LaneWatch(self.world)
-        self.world.tasks.append(self.world.loop.create_task(self.watch.watch(self._watched)))
+        watching = self.watch.watch(lambda: self.limits, self._has_ended)
+        self.world.tasks.append(self.world.loop.create_task(watching))
 
-    def _watched(self) -> Iterable[str]:
-        all_have_ended = all(one.message_id in self.final for one in self.told)
-        return () if all_have_ended and not self.world.faults_armed else self.limits
+    def _has_ended(self) -> bool:
+        return not self.world.faults_armed and all(one.message_id in self.final for one in self.told)
 
     async def publish(self, spec: Spec) -> Told | None:
         if spec.queue and spec.lane not in self.limits:

@@ -29,6 +29,7 @@ _IN_ZONE = re.compile(r"CRON_TZ=(\S*)\s+(.+)", re.DOTALL)
 #: Names of zones, and not of other files that lie beside them.
 _ZONE = re.compile(r"(?!posix|right/|localtime)[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
 _EXAMPLE = "write five fields, such as 30 9 * * 1-5, or CRON_TZ=Europe/Berlin 30 9 * * 1-5"
+_RANGE_OF_ONE = re.compile(r"(?<![^,])([0-9A-Za-z]+)-\1/[1-9][0-9]*(?![^,])")
 _RANGES = {
     "minute": "0 to 59",
     "hour": "0 to 23",
@@ -116,8 +117,8 @@ def _fields(text: str) -> str:
     count = len(fields)
     if count != 5:
         raise CronError(f"it has {count} {'field' if count == 1 else 'fields'}; {_EXAMPLE}")
-    # Some crons write any day so.
-    return " ".join(["*" if field == "?" else field for field in fields])
+    # Some crons write any day as `?`; and of a range of one, `cronsim` steps on to the end.
+    return " ".join(["*" if field == "?" else _RANGE_OF_ONE.sub(r"\1", field) for field in fields])
 
 
 def _wrong_field(said: str, fields: str) -> str:

@@ -47,6 +47,7 @@ _PUBLISH_ALONE = frozenset(
         "upstash-header-forward",
     }
 )
+_NOT_SCHEDULED = _PUBLISH_ALONE - {"upstash-header-forward"}
 _ANY_MESSAGE = frozenset(
     {
         "upstash-method",
@@ -217,7 +218,7 @@ def read_schedule(
     own = _collected_of(own_headers, own_query)
     for name, value in (*query, *headers):
         lower = name.lower()
-        if lower in _PUBLISH_ALONE and lower != "upstash-header-forward" and value.strip():
+        if lower in _NOT_SCHEDULED and value.strip():
             raise BadRequest(f"{canonical(name)} is nothing that a schedule can have; leave it out")
     if _CRON not in own.values:
         raise BadRequest(f"{own.behind_prefix(_CRON)} is missing: it says when the schedule fires, such as */5 * * * *")
@@ -305,10 +306,11 @@ def with_defaults(
     defaults: Sequence[tuple[str, str]],
     *,
     queue: str = "",
+    scheduled: bool = False,
 ) -> list[tuple[str, str]]:
     """The headers, and of the defaults those that neither they nor the query's control keys take the place of, or
     exclude. What the defaults hide stays hidden, and what is meant for one callback is told to no other. `queue`: that
-    of the message."""
+    of the message. `scheduled`: they are a schedule's, which can't have all of them."""
     own = [(name, value) for name, value in headers if value.strip() or not _is_ours(name)]
     given = {name.lower() for name, _ in own} | {name for name, value in query if value.strip() or not _is_ours(name)}
     for match in filter(None, map(_WAITS.fullmatch, tuple(given))):
@@ -316,6 +318,8 @@ def with_defaults(
     given |= {f"{match[1]}value" for match in map(_KEYS.fullmatch, tuple(given)) if match}
     if queue or _QUEUE in given:
         given |= {_FLOW_KEY, _FLOW_VALUE}
+    if scheduled:
+        given |= _NOT_SCHEDULED
     hidden = [value for name, value in query if name == _REDACT_FIELDS and value.strip()]
     given.discard(_REDACT_FIELDS)
     of_callbacks = tuple([f"{name}-" for name in (_CALLBACK, _FAILURE_CALLBACK) if name in given])
