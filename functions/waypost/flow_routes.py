@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 from urllib.parse import unquote
 
 from waypost.call import Call, Reply
 from waypost.core.errors import NotFound, shown
 from waypost.core.flow_control import Change, check_key, paused, read_pin, read_unpin, reset_rate, resumed
-from waypost.core.lane_operations import LaneOperations
+from waypost.core.lane_operations import LaneOperations, Standing
 from waypost.core.ports import Ports
 from waypost.core.query import Query
 from waypost.core.some_at_once import some_at_once
@@ -23,9 +24,8 @@ class FlowRoutes:
 
     async def list_all(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         part = Query(call.query, ("search",), "flow-control keys").one("search")
-        now = self._ports.clock.now_ms()
         keys = await self._lanes.all(account, LaneKind.KEY, part)
-        shapes = [flow_key_shape(one, now) for one in keys]
+        shapes = await some_at_once(lambda key: self._shape(account, key), keys)
         return Reply.whole_list(shapes, "flow-control keys", "?search= names a part of those that are wanted")
 
     async def get(self, call: Call, account: str, match: re.Match[str]) -> Reply:
@@ -33,7 +33,7 @@ class FlowRoutes:
         key = await self._lanes.read(account, LaneKind.KEY, name)
         if key is None:
             raise _unknown(name)
-        return Reply(200, flow_key_shape(key, self._ports.clock.now_ms()))
+        return Reply(200, await self._shape(account, key))
 
     async def pause(self, call: Call, account: str, match: re.Match[str]) -> Reply:
         return await self._changed(account, match, paused)
@@ -58,6 +58,9 @@ class FlowRoutes:
         most = sum(lane.limits.parallelism for lane in limiting)
         at_work = await some_at_once(lambda lane: self._lanes.at_work(account, lane), limiting)
         return Reply(200, {"parallelismMax": most, "parallelismCount": sum(at_work)})
+
+    async def _shape(self, account: str, key: Standing) -> dict[str, Any]:
+        return flow_key_shape(key, await self._lanes.at_work(account, key.lane), self._ports.clock.now_ms())
 
     async def _changed(self, account: str, match: re.Match[str], change: Change) -> Reply:
         name = _name(match)

@@ -215,13 +215,13 @@ def queue_shape(queue: Standing) -> dict[str, Any]:
     }
 
 
-def flow_key_shape(key: Standing, now_ms: int) -> dict[str, Any]:
+def flow_key_shape(key: Standing, at_work: int, now_ms: int) -> dict[str, Any]:
     lane, limits = key.lane, key.lane.limits
     return {
         "flowControlKey": lane.name,
-        "waitListSize": key.lag - key.at_work,
+        "waitListSize": key.lag - at_work,
         "parallelismMax": limits.parallelism,
-        "parallelismCount": key.at_work,
+        "parallelismCount": at_work,
         "rateMax": limits.rate,
         "rateCount": lane.in_window(now_ms).used if limits.rate else 0,
         "ratePeriod": limits.period_ms // SECOND if limits.rate else 0,

@@ -13,7 +13,7 @@ from waypost.core.ports import Item
 from waypost.core.terms import LaneKind
 
 #: Longer than anybody takes to be let in, or to begin then, unless something is struck.
-PROMPT_MS = 5_000
+_PROMPT_MS = 5_000
 _EVERY_S = 1
 
 
@@ -24,8 +24,6 @@ class LaneWatch:
         self._world = world
         self._since: dict[tuple[str, str], int] = {}
         self._in_vain: dict[tuple[str, str], str] = {}
-        #: How often somebody was seen to wait, whether in vain or not.
-        self.waits = 0
 
     async def watch(self, lanes: Callable[[], Collection[str]], has_ended: Callable[[], bool]) -> None:
         while not has_ended():
@@ -40,22 +38,19 @@ class LaneWatch:
         seen = [(lane, words) for lane in lanes for words in self._might_go_on(lane)]
         self._since = {one: self._since.get(one, now) for one in seen}
         for one, since_ms in self._since.items():
-            if now - since_ms > PROMPT_MS:
+            if now - since_ms > _PROMPT_MS:
                 self._in_vain.setdefault(one, f"{one[0]}: {one[1]} in vain from {since_ms} to {now} at least")
 
     def _might_go_on(self, lane: str) -> Iterator[str]:
         kind, _, name = lane.partition(" ")
         digest = lane_digest(LaneKind(kind), name)
         item = self._world.item(lane_key(ACCOUNT.name, digest))
-        if item is None:
+        if item is None or item.get("paused"):
             return
-        line = [entry_from(one) for one in self._world.items(line_of(ACCOUNT.name, digest))]
-        waiting = [one for one in line if one.place > item.get("void", 0) and self._is_due(one.message_id, one.place)]
-        self.waits += len(waiting)
         held = item["held"]
-        waiting = [one for one in waiting if held.get(one.message_id, (0,))[0] != one.place]
-        if item.get("paused"):
-            return
+        line = [entry_from(one) for one in self._world.items(line_of(ACCOUNT.name, digest))]
+        outside = [one for one in line if held.get(one.message_id, (0,))[0] != one.place > item.get("void", 0)]
+        waiting = [one for one in outside if self._is_due(one.message_id, one.place)]
         most, rate, period_ms = item["limits"]
         if not most or len(held) <= most:
             yield from (f"{one} was let in and waits" for one, slot in held.items() if self._is_due(one, slot[0]))

@@ -123,9 +123,10 @@ def _fields(text: str) -> str:
 
 def _wrong_field(said: str, fields: str) -> str:
     """What `cronsim` says is `Bad` and a field's name."""
-    name = said.lower().removeprefix("bad ")
-    at = list(_RANGES).index(name) if name in _RANGES else -1
-    return f"bad {name} {shown(fields.split()[at])}, it is {_RANGES[name]}" if at >= 0 else said
+    for (name, range_), field in zip(_RANGES.items(), fields.split(), strict=True):
+        if said.lower() == f"bad {name}":
+            return f"bad {name} {shown(field)}, it is {range_}"
+    return said
 
 
 def _zone(name: str) -> tzinfo:

@@ -12,6 +12,7 @@ from waypost.core import limits
 from waypost.core.errors import BadRequest, shown
 from waypost.core.guard import Guard
 from waypost.core.llm import API_LLM, LLM, NO_LLM, Llm
+from waypost.core.plain_name import is_plain
 
 _SCHEME = re.compile(r"(https?):/(/?)", re.IGNORECASE)
 _ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
@@ -19,8 +20,6 @@ _ENCODED_SCHEME = re.compile(r"https?(?:%3a|:)(?:%2f|/)", re.IGNORECASE)
 _ILLEGAL = re.compile(r"[^!-~]")
 #: What stands in a stored URL as it is: all that can be printed, but for the space.
 _IN_URLS = "".join(map(chr, range(0x21, 0x7F)))
-#: Clients leave `.` and `..` out of a path.
-_GROUP_NAME = re.compile(rf"(?!\.\.?\Z)[A-Za-z0-9_.-]{{1,{limits.GROUP_NAME_LENGTH}}}")
 
 
 def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
@@ -40,7 +39,7 @@ def split_control_keys(query: str) -> tuple[str, list[tuple[str, str]]]:
 
 
 def is_group_name(text: str) -> bool:
-    return _GROUP_NAME.fullmatch(text) is not None
+    return is_plain(text, limits.GROUP_NAME_LENGTH)
 
 
 class Destination(NamedTuple):

@@ -18,6 +18,7 @@ from waypost.core.ids import random_name
 from waypost.core.json_body import read_json
 from waypost.core.message import VERSION, digest
 from waypost.core.optimistic import change_item
+from waypost.core.plain_name import remedy
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     Absent,
@@ -230,10 +231,7 @@ _endpoints, _headers = msgspec.json.Decoder(_Endpoints), msgspec.json.Decoder(_H
 
 def check_name(name: str) -> str:
     if not is_group_name(name):
-        raise BadRequest(
-            f"{shown(name)} can't be the name of a URL group, write letters, digits, -, _ and ., at most"
-            f" {limits.GROUP_NAME_LENGTH} of them, and not . or .. alone"
-        )
+        raise BadRequest(f"{shown(name)} can't be the name of a URL group, {remedy(limits.GROUP_NAME_LENGTH)}")
     return name
 
 

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from waypost.core.lane import Lane, entry_from, lane_ref, line_of, place_bound
 from waypost.core.lane_store import LaneStore
 from waypost.core.lanes import Lanes, count_at_work
-from waypost.core.message import Message, Phase, State, lane_digest, place_in_line
+from waypost.core.message import Message, Phase, State, due_of, lane_digest, place_in_line
 from waypost.core.policy import Policy
 from waypost.core.ports import MAX, Bell, Item, Ports
 from waypost.core.reminder import LOOK_AFTER_MS, remind
@@ -23,12 +23,10 @@ _COUNTED = 1_000
 
 
 class Standing(Struct, frozen=True):
-    """A lane as readers see it. `lag`: how many of its messages stand in line or hold a slot. `at_work`: how many are
-    being sent, or about to be."""
+    """A lane as readers see it. `lag`: how many of its messages stand in line or hold a slot."""
 
     lane: Lane
     lag: int
-    at_work: int
 
 
 class LaneOperations:
@@ -64,10 +62,10 @@ class LaneOperations:
             given, left = await self._store.places(account, digest)
             waiting = max(waiting, given - left - lane.left - len(lane.held))
         inside = sum(held.place > lane.void_below for held in lane.held.values())
-        return Standing(lane, waiting + inside, await self.at_work(account, lane))
+        return Standing(lane, waiting + inside)
 
     async def at_work(self, account: str, lane: Lane) -> int:
-        """Who holds a slot of a lane that is paused may not have begun."""
+        """How many are being sent, or about to be. Who holds a slot of a lane that is paused may not have begun."""
         return await count_at_work(self._ports, account, list(lane.held)) if lane.paused_ms else len(lane.held)
 
     async def change(
@@ -116,7 +114,7 @@ class LaneOperations:
         now = self._ports.clock.now_ms()
         if state.phase not in (Phase.CREATED, Phase.RETRY) or state.stop:
             return None
-        due_ms = state.due_ms if state.phase is Phase.RETRY else message.due_ms
+        due_ms = due_of(message, state)
         place = place_in_line(message, state)
         lane = await self._store.read(message.account, message.lane) if message.lane else None
         if lane and lane.is_void(place, message.created_ms):

@@ -23,11 +23,11 @@ class LaneStore:
         self._policy = policy
 
     async def read(self, account: str, lane: str) -> Lane | None:
-        item = await self._ports.table.get(lane_key(account, lane))
-        return self._standing(item) if item else None
+        return self.standing(await self._ports.table.get(lane_key(account, lane)))
 
-    def _standing(self, item: Item) -> Lane:
-        return Lane.from_item(item).as_seen_from(self._policy.boot)
+    def standing(self, item: Item | None) -> Lane | None:
+        """The lane of an item that was read."""
+        return Lane.from_item(item).as_seen_from(self._policy.boot) if item else None
 
     async def change(
         self, account: str, kind: LaneKind, name: str, how: Callable[[Lane, int], Lane], made: Limits | None
@@ -39,7 +39,7 @@ class LaneStore:
         async def change(item: Item | None) -> None:
             nonlocal found
             now = self._ports.clock.now_ms()
-            standing = self._standing(item) if item else None
+            standing = self.standing(item)
             new = Lane(kind, name, created_ms=now, updated_ms=now, limits=made) if made else None
             found = standing or new
             if found is None:

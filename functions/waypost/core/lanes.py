@@ -258,7 +258,7 @@ class Lanes:
             try:
                 return Turn.NOW, await self._store.write(account, standing, renewed)
             except ConditionFailed as refused:
-                standing = Lane.from_item(refused.item or {})
+                standing = self._store.standing(refused.item) or standing
                 await self._store.step_aside()
         return Turn.LATE, standing
 
@@ -386,7 +386,7 @@ class Lanes:
                 tries += 1
                 if tries == _TRIES:
                     raise Busy("too many others let messages into the same lane just now") from None
-                standing = Lane.from_item(refused.item) if refused.item else None
+                standing = self._store.standing(refused.item)
                 await self._store.step_aside()
                 continue
             await self._tell(account, lane, admitted, wake_ms and max(0, wake_ms - now))

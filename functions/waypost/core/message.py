@@ -255,6 +255,11 @@ def lease_began_ms(message: Message, state: State) -> int:
     return state.lease_ms - message.terms.timeout_ms - LEASE_MARGIN_MS
 
 
+def due_of(message: Message, state: State) -> int:
+    """When a message that waits for an attempt is due."""
+    return message.due_ms if state.phase is Phase.CREATED else state.due_ms
+
+
 def place_in_line(message: Message, state: State) -> int:
     """0: it has none, and takes one when it is due."""
     return 0 if state.out_of_line else state.lane_place or message.lane_place

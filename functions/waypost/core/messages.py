@@ -11,7 +11,7 @@ from waypost.core.errors import Conflict
 from waypost.core.ids import place_of
 from waypost.core.lanes import Lanes
 from waypost.core.log import Log
-from waypost.core.message import Message, Phase, State, message_key, place_in_line, state_key
+from waypost.core.message import Message, Phase, State, due_of, message_key, place_in_line, state_key
 from waypost.core.policy import Policy
 from waypost.core.ports import (
     Absent,
@@ -90,7 +90,7 @@ class Messages:
         message, state = seen.message, seen.state
         if state.phase in (Phase.CREATED, Phase.RETRY) and not state.stop:
             now = self._ports.clock.now_ms()
-            due_ms = state.due_ms if state.phase is Phase.RETRY else message.due_ms
+            due_ms = due_of(message, state)
             if due_ms <= now and place_in_line(message, state):
                 await self._ports.doorbell.ring([Bell(message.lane_ref, 0)])
                 return True  # It has its turn when it has: nobody is passed over.

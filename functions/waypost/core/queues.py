@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -12,9 +10,7 @@ from waypost.core import limits
 from waypost.core.errors import BadRequest, shown
 from waypost.core.json_body import read_json
 from waypost.core.lane import Lane
-
-#: Clients leave `.` and `..` out of a path.
-_NAME = re.compile(rf"(?!\.\.?\Z)[A-Za-z0-9_.-]{{1,{limits.QUEUE_NAME_LENGTH}}}")
+from waypost.core.plain_name import is_plain, remedy
 
 
 class _Given(Struct, rename="camel"):
@@ -46,11 +42,8 @@ class WantedQueue(Struct, frozen=True):
 
 def check_queue_name(name: str) -> str:
     """Raises BadRequest."""
-    if not _NAME.fullmatch(name):
-        raise BadRequest(
-            f"{shown(name)} can't be the name of a queue, write letters, digits, -, _ and ., at most"
-            f" {limits.QUEUE_NAME_LENGTH} of them, and not . or .. alone"
-        )
+    if not is_plain(name, limits.QUEUE_NAME_LENGTH):
+        raise BadRequest(f"{shown(name)} can't be the name of a queue, {remedy(limits.QUEUE_NAME_LENGTH)}")
     return name
 
 

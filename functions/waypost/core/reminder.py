@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from waypost.core.message import VERSION, Message, Phase, State
+from waypost.core.message import VERSION, Message, Phase, State, due_of
 from waypost.core.policy import MINUTE
 from waypost.core.ports import Clock, Key, Ports, Put
 
@@ -57,10 +57,8 @@ class Stopwatch:
 
 def wake_at(message: Message, state: State, boot: str) -> int:
     """When there is next something to do for an unfinished message; 0: at once, its worker is gone."""
-    if state.phase is Phase.CREATED:
-        return message.due_ms
-    if state.phase is Phase.RETRY:
-        return state.due_ms
+    if state.phase in (Phase.CREATED, Phase.RETRY):
+        return due_of(message, state)
     return 0 if boot and state.boot != boot else state.lease_ms
 
 

@@ -22,6 +22,7 @@ from waypost.core.expression import ExpressionError, check_expression
 from waypost.core.flow_control import LimitsError, check_key, read_limits
 from waypost.core.guard import Guard
 from waypost.core.message import DIRECT, Via
+from waypost.core.plain_name import is_plain, remedy
 from waypost.core.policy import Policy
 from waypost.core.queues import check_queue_name
 from waypost.core.remembered import remembered
@@ -97,7 +98,6 @@ _OTHERS = frozenset({"content-type", "qstash_token"})
 _LISTS = ("-label", "-redact-fields")
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _REDACTED = re.compile(r"(body)|(headers?)(?:\[\s*([^\[\]]+?)\s*\])?", re.IGNORECASE)
-_ID_OF_SCHEDULE = re.compile(rf"(?!\.\.?\Z)[A-Za-z0-9_.-]{{1,{limits.SCHEDULE_ID_LENGTH}}}")
 #: What of a message its callbacks can have, too, stands behind one of these.
 _BEHIND = re.compile(r"^upstash-(?:callback-failure-callback-|failure-callback-|callback-)?")
 #: They exclude each other.
@@ -232,12 +232,8 @@ def read_schedule(
     if not occurs:
         raise own.bad(_CRON, "names a time that never comes, in fifty years at least; name another")
     schedule_id = own.values.get(_SCHEDULE_ID, "")
-    if schedule_id and not _ID_OF_SCHEDULE.fullmatch(schedule_id):
-        raise own.bad(
-            _SCHEDULE_ID,
-            f"can't be a schedule's id, write letters, digits, -, _ and ., at most {limits.SCHEDULE_ID_LENGTH} of them,"
-            " and not . or .. alone",
-        )
+    if schedule_id and not is_plain(schedule_id, limits.SCHEDULE_ID_LENGTH):
+        raise own.bad(_SCHEDULE_ID, f"can't be a schedule's id, {remedy(limits.SCHEDULE_ID_LENGTH)}")
     if queue := own.values.get(_QUEUE, ""):
         try:
             asked = replace(asked, queue=check_queue_name(queue))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from waypost.core.message import STATE_OUTLIVES_MS, VERSION, Message, Phase, State
+from waypost.core.message import STATE_OUTLIVES_MS, VERSION, Message, Phase, State, due_of
 from waypost.core.ports import Absent, AllOf, AnyOf, AtMost, Change, Condition, Equals, Item, Present
 from waypost.core.reminder import Looked
 
@@ -67,7 +67,7 @@ def retry_later(message: Message, state: State, when: Condition) -> Change:
 
 def in_place(message: Message, state: State, place: int) -> Change:
     """Gives a place to a message that is due and has none."""
-    due_ms = message.due_ms if state.phase is Phase.CREATED else state.due_ms
+    due_ms = due_of(message, state)
     due = AnyOf((_NEVER_ATTEMPTED, AllOf((_RETRYING, AtMost("due", due_ms)))))
     when = AllOf((due, NOT_STOPPED, AnyOf((_OUT_OF_LINE, Absent("lp")))))
     return _change(message, {"state": Phase.RETRY.value, "due": due_ms, "lp": place}, ("out",), when)

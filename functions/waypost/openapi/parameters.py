@@ -8,6 +8,7 @@ from typing import Any
 from waypost.core import limits
 from waypost.core.duration import show_duration
 from waypost.core.event import RANKS
+from waypost.core.plain_name import pattern_of
 from waypost.core.policy import SECOND, Policy
 from waypost.openapi.patterns import (
     CRON,
@@ -22,7 +23,6 @@ from waypost.openapi.patterns import (
     TOKEN,
     Schema,
     any_case,
-    name_of,
     up_to,
 )
 from waypost.openapi.schemas import EXAMPLE_ID
@@ -213,7 +213,7 @@ def schedule_settings(policy: Policy) -> Sequence[Parameter]:
         _header(
             "Upstash-Schedule-Id",
             "Its id; one is drawn if none is given. A schedule that has it is replaced.",
-            {"type": "string", "pattern": f"^({name_of(limits.SCHEDULE_ID_LENGTH)})?$"},
+            {"type": "string", "pattern": f"^({pattern_of(limits.SCHEDULE_ID_LENGTH)})?$"},
             "report",
         ),
         _header(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from waypost.core import limits
+from waypost.core.plain_name import pattern_of
 
 Schema = dict[str, Any]
 
@@ -42,14 +43,7 @@ SPACES = r"\t-\r\x1c- \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - no password
 _HTTP = f"({any_case('https', 'http')})"
 _NUMBER = r"[0-9]{1,15}(\.[0-9]{1,9})?"
-
-
-def name_of(length: int) -> str:
-    """`.` and `..` are none: clients leave them out of a path."""
-    return f"(?!\\.\\.?$)[A-Za-z0-9_.-]{{1,{length}}}"
-
-
-_GROUP_NAME = name_of(limits.GROUP_NAME_LENGTH)
+_GROUP_NAME = pattern_of(limits.GROUP_NAME_LENGTH)
 _LIMIT = "(parallelism|rate|period)[ \\t]*=[ \\t]*[0-9A-Za-z.]+"
 
 #: A header's that is empty is none.
@@ -66,7 +60,7 @@ CRON: Schema = {
 ENDPOINT: Schema = {"type": "string", "pattern": f"^{_HTTP}://", "format": "waypost-endpoint"}
 ENDPOINT_OR_NONE: Schema = {**ENDPOINT, "pattern": f"^($|{_HTTP}://)"}
 GROUP_NAME: Schema = {"type": "string", "pattern": f"^{_GROUP_NAME}$"}
-QUEUE_NAME: Schema = {"type": "string", "pattern": f"^{name_of(limits.QUEUE_NAME_LENGTH)}$"}
+QUEUE_NAME: Schema = {"type": "string", "pattern": f"^{pattern_of(limits.QUEUE_NAME_LENGTH)}$"}
 FLOW_KEY: Schema = {"type": "string", "minLength": 1, "maxLength": limits.FLOW_KEY_LENGTH}
 #: Each part once, and one that is no period.
 FLOW_LIMITS: Schema = {
